@@ -4,13 +4,16 @@ Every list, map and string has a bound: the API server refuses CEL rules over un
 that can grow without end is an outage in waiting.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 __all__ = [
     "ApiModel",
+    "CelRule",
     "Condition",
     "DnsLabel",
     "DnsSubdomain",
@@ -19,7 +22,6 @@ __all__ = [
     "LocalReference",
     "ObjectMeta",
     "QuantityString",
-    "Rule",
 ]
 
 #: A name usable as a DNS-1123 label (RFC 1123).
@@ -29,17 +31,34 @@ DnsSubdomain = Annotated[
     str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
 ]
 #: A Gateway API duration (GEP-2257): `30s`, `5m`, `1h30m`.
-DurationString = Annotated[
-    str, Field(min_length=2, max_length=24, pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}$")
-]
+DurationString = Annotated[str, Field(min_length=2, max_length=24, pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}$")]
 #: A Kubernetes quantity of bytes, as a string: `100Gi`, `500G`.
 QuantityString = Annotated[
-    str, Field(min_length=1, max_length=24, pattern=r"^[0-9]{1,15}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$")
+    str,
+    Field(min_length=1, max_length=24, pattern=r"^[0-9]{1,15}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$"),
 ]
 #: An HTTP header's name (RFC 9110 token, in lower case or not).
-HeaderName = Annotated[
-    str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$")
-]
+HeaderName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CelRule:
+    """A cross-field rule, said twice: in CEL for the API server and in Python for the CLI and the operator.
+
+    The two are held together by one table of good and bad objects that tests run through both.
+    A model lists its rules in the class variable `cel_rules`.
+
+    Attributes:
+        cel: the rule in CEL; `self` is the object that carries it.
+        holds: the same rule over the pydantic object.
+        message: what to do, as one sentence without the field's name.
+        field_path: the field the message is about, in JSONPath from `self` (`.replicas`), or empty.
+    """
+
+    cel: str
+    holds: Callable[[Any], bool]
+    message: str
+    field_path: str = ""
 
 
 class ApiModel(BaseModel):
@@ -58,15 +77,8 @@ class ApiModel(BaseModel):
         protected_namespaces=(),
     )
 
-
-class Rule(BaseModel):
-    """A CEL rule (`x-kubernetes-validations`) and what it tells the user to do."""
-
-    model_config = ConfigDict(frozen=True)
-
-    rule: str
-    message: str
-    field_path: str | None = None
+    #: Cross-field rules of this type; they become `x-kubernetes-validations`.
+    cel_rules: ClassVar[tuple[CelRule, ...]] = ()
 
 
 class ObjectMeta(ApiModel):
@@ -101,7 +113,9 @@ class Condition(ApiModel):
     """The `metadata.generation` that the condition was computed from."""
     last_transition_time: Annotated[str, Field(max_length=40, json_schema_extra={"format": "date-time"})]
     """When `status` last changed."""
-    reason: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")]
+    reason: Annotated[
+        str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    ]
     """A stable word for machines."""
     message: Annotated[str, Field(max_length=2048)] = ""
     """A sentence for people: what is the case, and what to do next."""
