@@ -1,0 +1,127 @@
+# Everything a developer or CI runs. `make help` lists it.
+#
+# Set-up needs Python 3.11+, Go 1.26+, make and git; the rest is installed into the cache folder
+# ($XDG_CACHE_HOME/agentic-serving, or ~/.cache/agentic-serving). Nothing is written to the checkout.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/agentic-serving
+VENV := $(CACHE)/venv-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-12)
+PY := $(VENV)/bin/python
+IMAGE ?= agentic-serving-operator:dev
+PYTEST ?= $(PY) -m pytest -p no:cacheprovider
+ARGS ?=
+
+export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
+export PYTHONDONTWRITEBYTECODE := 1
+export RUFF_CACHE_DIR := $(CACHE)/ruff
+export MYPY_CACHE_DIR := $(CACHE)/mypy
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
+export MPLCONFIGDIR := $(CACHE)/matplotlib
+
+##@ Start here
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: setup ## Start a control plane, apply the quick-start example, show it becoming Ready (first run: about 12 minutes of builds, then 1)
+	@$(PY) -m tests.e2e.demo $(ARGS)
+
+.PHONY: test
+test: setup lint unit control-plane ## Lint, types, unit tests, and the operator on a real API server (first run: about 25 minutes, then 10)
+
+##@ Parts of test
+
+.PHONY: unit
+unit: setup ## Unit, property and golden tests (about 3 minutes)
+	@echo "== unit tests: about 3 minutes"
+	@$(PYTEST) tests/unit -n auto -q $(ARGS)
+
+.PHONY: control-plane
+control-plane: setup tools ## The operator on a real kube-apiserver (about 8 minutes)
+	@echo "== control-plane tests: about 8 minutes"
+	@$(PYTEST) tests/e2e -q -rs --durations=5 $(ARGS)
+
+.PHONY: e2e
+e2e: setup ## Engines that run as processes: arrives with the data plane; prints that there is none yet
+	@echo "== e2e: no engine tests yet; the operator's own are in 'make control-plane'"
+
+##@ Development
+
+.PHONY: setup
+setup: $(VENV)/ready ## Install the Python dependencies into the cache (first run: about 1 minute)
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@echo "== installing Python dependencies into $(VENV): about 1 minute"
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; }
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	@$(PY) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print("\n".join(p["dependencies"] + p["optional-dependencies"]["dev"]))' > $(VENV)/requirements.txt
+	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -r $(VENV)/requirements.txt
+	@touch $@
+
+.PHONY: tools
+tools: setup ## Build the control plane's binaries into the cache (first run: about 12 minutes)
+	@$(PY) -m tests.e2e.localcluster tools
+
+.PHONY: lint
+lint: setup ## Ruff, mypy, import contract, yamllint
+	@echo "== lint and types: about 1 minute"
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-cache --config pyproject.toml
+	@$(VENV)/bin/yamllint -s templates crds examples deploy
+
+.PHONY: fmt
+fmt: setup ## Format and fix what can be fixed
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+.PHONY: generate
+generate: setup ## Write what is generated: CRDs, API reference, RBAC, install.yaml
+	@$(PY) -m agentic_serving.api.generate
+	@$(PY) deploy/generate.py
+
+.PHONY: verify
+verify: generate lint ## Generate, check, and require a clean tree
+	@git diff --exit-code -- crds docs deploy || { echo "generated files are not up to date: commit what 'make generate' wrote"; exit 1; }
+
+.PHONY: golden
+golden: setup ## Rewrite the golden manifests; review the diff
+	@$(PYTEST) tests/unit/render -q --update-golden
+
+.PHONY: constraints
+constraints: setup ## Raise the pinned versions to the newest that pyproject.toml allows
+	@$(PY) -m pip install -q -U -r $(VENV)/requirements.txt
+	@{ echo "# Versions that CI and \`make\` install: raise them with \`make constraints\`."; $(PY) -m pip freeze; } > constraints.txt
+
+.PHONY: bench
+bench: setup tools ## Controller scale: 1 to 500 stacks on kwok (about 20 minutes)
+	@$(PY) benchmarks/controller_scale.py $(ARGS)
+
+.PHONY: cluster
+cluster: setup tools ## A local control plane in the foreground, for trying things out
+	@$(PY) -m tests.e2e.localcluster up $(ARGS)
+
+.PHONY: wheel
+wheel: setup ## Build the wheel into dist/
+	@$(PY) -m pip wheel -q --no-deps -w dist .
+
+.PHONY: image
+image: ## Build the operator's image (needs docker or podman)
+	@$$(command -v docker || command -v podman) build -f Containerfile -t $(IMAGE) .
+
+##@ Cluster
+
+.PHONY: install
+install: ## Install CRDs and operator into the current kubectl context
+	@kubectl apply --server-side -f deploy/install.yaml
+
+.PHONY: uninstall
+uninstall: ## Remove them; deletes every stack, program and policy
+	@kubectl delete --ignore-not-found -f deploy/install.yaml
