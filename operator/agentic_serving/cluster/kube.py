@@ -1,0 +1,271 @@
+"""The port on a real API server, through the official client's configuration, TLS and connection pool.
+
+Plain dicts go in and out through orjson: the client's model classes cost ten times the CPU of the exchange
+itself and drop fields that they do not know. Nothing is retried, and every request has a deadline.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Protocol
+
+import aiohttp
+import orjson
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+from kubernetes.aio.config import ConfigException
+
+from agentic_serving import __version__, names
+from agentic_serving.cluster.answers import error_from
+from agentic_serving.cluster.config import load_configuration
+from agentic_serving.cluster.discovery import DISCOVERY_ACCEPT, served_kinds
+from agentic_serving.cluster.port import Kind, Listing, Manifest
+from agentic_serving.errors import ClusterError, Expired, Unavailable
+
+__all__ = ["KubeCluster", "KubeOptions", "RequestObserver", "connect"]
+
+#: A list that expires this often is being starved; the caller's back-off is the better place to wait.
+_MAX_LIST_ATTEMPTS = 3
+_JSON = "application/json"
+#: Server-side apply takes YAML, of which JSON is a part.
+_APPLY = "application/apply-patch+yaml"
+_APPLY_QUERY = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
+_AGENT = f"agentic-serving/{__version__}"
+
+
+class RequestObserver(Protocol):
+    """Told of every request once it is over: for metrics."""
+
+    def __call__(self, *, verb: str, kind: str, result: str, seconds: float) -> None:
+        """`result` is `ok` or the error's class in lower case (`conflict`); `kind` is empty for discovery."""
+        ...
+
+
+def _ignore(*, verb: str, kind: str, result: str, seconds: float) -> None:
+    """The observer of those who do not count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubeOptions:
+    """Limits on one connection to an API server."""
+
+    timeout_s: float = 30.0  # of a request as a whole; client-go's leader election and kubelet use 10 to 30
+    connect_timeout_s: float = 5.0
+    pool_size: int = 16  # connections; more workers than this wait for each other
+    page_size: int = 500  # objects per page of a list: client-go's pager (tools/pager, defaultPageSize)
+
+
+class _Transport(RESTClientObject):
+    """The client's aiohttp session, for requests whose bodies are bytes already."""
+
+    def session(self) -> aiohttp.ClientSession:
+        if self.pool_manager is None:
+            self.pool_manager = self._create_pool_manager()
+        return self.pool_manager
+
+    def arguments(self) -> dict[str, Any]:
+        """What aiohttp wants per request rather than per session."""
+        given = {
+            "server_hostname": self.configuration.tls_server_name,
+            "proxy": self.proxy,
+            "proxy_headers": self.proxy_headers,
+        }
+        return {name: value for name, value in given.items() if value}
+
+
+async def connect(
+    kubeconfig: str | None,
+    context: str | None,
+    *,
+    options: KubeOptions | None = None,
+    observe: RequestObserver = _ignore,
+) -> "KubeCluster":
+    """A client for the cluster that the arguments, the environment or the pod name; sends nothing yet.
+
+    Raises:
+        InvalidInput: no configuration was found, or it cannot be used.
+    """
+    configuration = await load_configuration(kubeconfig, context)
+    return KubeCluster(configuration, options or KubeOptions(), observe)
+
+
+class KubeCluster:
+    """A `Cluster` on a real API server."""
+
+    def __init__(
+        self, configuration: Configuration, options: KubeOptions, observe: RequestObserver = _ignore
+    ) -> None:
+        configuration.connection_pool_maxsize = options.pool_size
+        configuration.client_session_kwargs = {"cookie_jar": aiohttp.DummyCookieJar()}
+        self.host: str = configuration.host
+        self._configuration = configuration
+        self._transport = _Transport(configuration)
+        self._options = options
+        self._observe = observe
+        self._timeout = aiohttp.ClientTimeout(total=options.timeout_s, sock_connect=options.connect_timeout_s)
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
+        return await self._call(_Request("get", kind, kind.object_path(namespace, name)))
+
+    async def pages(
+        self, kind: Kind, namespace: str | None = None, *, label_selector: str = ""
+    ) -> AsyncIterator[Listing]:
+        query = {"limit": str(self._options.page_size)}
+        if label_selector:
+            query["labelSelector"] = label_selector
+        path = kind.collection_path(namespace)
+        while True:
+            page = await self._call(_Request("list", kind, path, query=query))
+            yield _listing(kind, page)
+            token = page["metadata"].get("continue")
+            if not token:
+                return
+            query = {**query, "continue": token}
+
+    async def list(self, kind: Kind, namespace: str | None = None, *, label_selector: str = "") -> Listing:
+        for _ in range(_MAX_LIST_ATTEMPTS - 1):
+            with contextlib.suppress(Expired):
+                return await self._list_once(kind, namespace, label_selector)
+        return await self._list_once(kind, namespace, label_selector)
+
+    async def _list_once(self, kind: Kind, namespace: str | None, label_selector: str) -> Listing:
+        items: list[Manifest] = []
+        version = ""
+        async for page in self.pages(kind, namespace, label_selector=label_selector):
+            items += page.items
+            version = page.resource_version
+        return Listing(items, version)
+
+    async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        # Strict: an object that loses a field on its way would not be what the plan says.
+        query = {**_APPLY_QUERY, "fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+        return await self._call(_apply_request("apply", kind, manifest, query=query))
+
+    async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
+        # Not strict: where the CRD is older than we are, what it does know is better than no status.
+        query = {**_APPLY_QUERY, "fieldValidation": "Ignore"}
+        return await self._call(_apply_request("apply_status", kind, manifest, "status", query=query))
+
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        path = kind.collection_path(manifest["metadata"].get("namespace"))
+        query = {"fieldManager": names.FIELD_MANAGER}
+        return await self._call(
+            _Request("create", kind, path, method="POST", content=_JSON, query=query, body=manifest)
+        )
+
+    async def delete(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str,
+        resource_version: str = "",
+        propagation: str = "Background",
+    ) -> None:
+        preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
+        options = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "preconditions": preconditions,
+            "propagationPolicy": propagation,
+        }
+        path = kind.object_path(namespace, name)
+        await self._call(_Request("delete", kind, path, method="DELETE", content=_JSON, body=options))
+
+    async def served(self) -> frozenset[tuple[str, str, str]]:
+        found: set[tuple[str, str, str]] = set()
+        for path in ("/api", "/apis"):
+            found |= served_kinds(await self._call(_Request("discover", None, path, accept=DISCOVERY_ACCEPT)))
+        return frozenset(found)
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def _call(self, request: "_Request") -> Manifest:
+        """One exchange, timed and told to the observer."""
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        result = "cancelled"
+        try:
+            answer = await self._exchange(request)
+            result = "ok"
+        except ClusterError as error:
+            result = type(error).__name__.lower()
+            raise
+        finally:
+            kind = request.kind.kind if request.kind else ""
+            self._observe(verb=request.verb, kind=kind, result=result, seconds=loop.time() - started_s)
+        return answer
+
+    async def _exchange(self, request: "_Request") -> Manifest:
+        try:
+            status, headers, body = await self._send(request)
+        except TimeoutError as error:
+            raise Unavailable(f"{request}: no answer within {self._options.timeout_s:g} s") from error
+        except (aiohttp.ClientError, ConfigException, OSError) as error:
+            # OSError and ConfigException: the token or certificate files were unreadable just now.
+            raise Unavailable(f"{request}: {error or type(error).__name__}") from error
+        if not 200 <= status < 300:
+            raise error_from(status, headers, body, asked=str(request))
+        try:
+            answer: Manifest = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise Unavailable(f"{request}: the answer is not JSON; is a proxy in between?") from error
+        return answer
+
+    async def _send(self, request: "_Request") -> tuple[int, Mapping[str, str], bytes]:
+        async with self._transport.session().request(
+            request.method,
+            self.host + request.path,
+            params=request.query,
+            headers=await self._headers(request),
+            data=orjson.dumps(request.body) if request.body is not None else None,
+            timeout=self._timeout,
+            allow_redirects=False,
+            **self._transport.arguments(),
+        ) as response:
+            return response.status, response.headers, await response.read()
+
+    async def _headers(self, request: "_Request") -> dict[str, str]:
+        headers = {"User-Agent": _AGENT, "Accept": request.accept}
+        if request.content:
+            headers["Content-Type"] = request.content
+        # Also runs the hooks that keep short-lived tokens fresh. Certificates are the session's matter.
+        token = (await self._configuration.auth_settings()).get("BearerToken")
+        if token and token["value"]:
+            headers[token["key"]] = token["value"]
+        return headers
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One HTTP request, before authentication."""
+
+    verb: str  # ours, for metrics and messages
+    kind: Kind | None
+    path: str
+    _: KW_ONLY
+    method: str = "GET"
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Manifest | None = None
+    accept: str = _JSON
+    content: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.path}"
+
+
+def _apply_request(
+    verb: str, kind: Kind, manifest: Manifest, subresource: str = "", *, query: Mapping[str, str]
+) -> _Request:
+    metadata = manifest["metadata"]
+    path = kind.object_path(metadata.get("namespace"), metadata["name"], subresource)
+    return _Request(verb, kind, path, method="PATCH", content=_APPLY, query=query, body=manifest)
+
+
+def _listing(kind: Kind, page: Manifest) -> Listing:
+    """The API server leaves apiVersion and kind out of the items of a list."""
+    items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"] or ()]
+    return Listing(items, page["metadata"].get("resourceVersion", ""))
