@@ -1,0 +1,129 @@
+"""What every kind of test cluster can do: kubectl, apply, CRDs, users. `controlplane.py` is the usual one."""
+
+import base64
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import thirdparty
+from .credentials import kubeconfig_text, write_private
+
+__all__ = ["Cluster", "KubectlFailed"]
+
+
+class KubectlFailed(RuntimeError):
+    """kubectl answered with an error; `stderr` is what it said."""
+
+    def __init__(self, args: Sequence[str], stderr: str) -> None:
+        super().__init__(f"kubectl {' '.join(args)}: {stderr.strip()}")
+        self.stderr = stderr
+
+
+class Cluster:
+    """A cluster reached through an administrator's kubeconfig.
+
+    Attributes:
+        kubeconfig: path of that file.
+        folder: private folder for kubeconfigs and caches.
+    """
+
+    has_audit = False
+
+    def __init__(self, *, kubeconfig: Path, kubectl: Path, folder: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self.folder = folder
+        self._kubectl = kubectl
+
+    def kubectl(
+        self, *args: str, stdin: str | None = None, kubeconfig: Path | None = None, timeout_s: float = 120
+    ) -> str:
+        """Run kubectl as the administrator, or with another kubeconfig; returns stdout.
+
+        Raises:
+            KubectlFailed: it exited with an error.
+        """
+        command = [str(self._kubectl), *args]
+        environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(self.folder),
+            "KUBECONFIG": str(kubeconfig or self.kubeconfig),
+        }
+        done = subprocess.run(
+            command,
+            input=stdin,
+            env=environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+        if done.returncode != 0:
+            raise KubectlFailed(args, done.stderr)
+        return done.stdout
+
+    def get(self, *args: str) -> dict[str, Any]:
+        """`kubectl get ... -o json`, parsed."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", *args, "-o", "json"))
+        return found
+
+    def apply(self, objects: Iterable[Mapping[str, Any]], *, namespace: str | None = None) -> None:
+        """Server-side apply as the administrator."""
+        where = ["-n", namespace] if namespace else []
+        items = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        self.kubectl(
+            "apply", "--server-side", "--force-conflicts", *where, "-f", "-", stdin=json.dumps(items)
+        )
+
+    def create_namespace(self, name: str) -> str:
+        """Create a namespace and return its name."""
+        self.kubectl("create", "namespace", name)
+        return name
+
+    def install_crds(self, objects: Iterable[Mapping[str, Any]]) -> None:
+        """Apply CustomResourceDefinitions and wait until they are served."""
+        crds = list(objects)
+        if not crds:
+            return
+        self.apply(crds)
+        names = [f"crd/{crd['metadata']['name']}" for crd in crds]
+        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+
+    def install_third_party(self, *sets: str) -> None:
+        """Install other projects' CRDs: the named sets of `thirdparty.CRD_SETS`, or all."""
+        self.install_crds(thirdparty.crds(*sets))
+
+    def user_kubeconfig(self, namespace: str, service_account: str, *, url: str | None = None) -> Path:
+        """A kubeconfig that acts as a ServiceAccount (which must exist), with a token for 24 h.
+
+        Args:
+            url: another server address, such as a fault proxy's; plain HTTP gets no CA.
+        """
+        token = self.kubectl("create", "token", service_account, "-n", namespace, "--duration=24h").strip()
+        return self.token_kubeconfig(token, url=url, namespace=namespace)
+
+    def token_kubeconfig(self, token: str, *, url: str | None = None, namespace: str = "default") -> Path:
+        """A kubeconfig with this bearer token, for this cluster or for a proxy at `url`."""
+        server, ca_pem = self.endpoint()
+        address = url or server
+        text = kubeconfig_text(
+            url=address,
+            token=token,
+            ca_pem=ca_pem if address.startswith("https") else None,
+            namespace=namespace,
+        )
+        handle, name = tempfile.mkstemp(prefix="user-", suffix=".kubeconfig", dir=self.folder)
+        os.close(handle)
+        return write_private(Path(name), text)
+
+    def endpoint(self) -> tuple[str, bytes]:
+        """The API server's URL and its CA certificate (PEM)."""
+        view = json.loads(self.kubectl("config", "view", "--raw", "--minify", "-o", "json"))
+        cluster = view["clusters"][0]["cluster"]
+        data = cluster.get("certificate-authority-data")
+        if data:
+            return cluster["server"], base64.b64decode(data)
+        return cluster["server"], Path(cluster["certificate-authority"]).read_bytes()
