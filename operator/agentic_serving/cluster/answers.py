@@ -31,6 +31,8 @@ _BY_CODE: dict[int, type[ClusterError]] = {
 }
 #: Longest text of a non-JSON answer (a proxy's error page) that goes into a message.
 _MAX_TEXT = 300
+#: Server-side apply answers 500 to a field that is unknown or of the wrong type (seen on 1.36); no retry helps.
+_UNTYPED = "failed to create typed patch object"
 
 
 def error_from(code: int, headers: Mapping[str, str], body: bytes, *, asked: str) -> ClusterError:
@@ -41,6 +43,11 @@ def error_from(code: int, headers: Mapping[str, str], body: bytes, *, asked: str
         asked: what was requested (`apply deployments.apps ns/chat`), for the message.
     """
     status = _status_object(body)
+    if code == 422 and _is_about_uid(status):
+        # A precondition on the uid fails as a change of an immutable field; to us it is a lost race.
+        code, status = 409, {**status, "reason": "Conflict"}
+    if code == 500 and str(status.get("message", "")).startswith(_UNTYPED):
+        code = 400
     text = str(status.get("message") or body[:_MAX_TEXT].decode(errors="replace").strip() or f"HTTP {code}")
     return _class_of(code)(
         f"{asked}: {text}",
@@ -48,6 +55,11 @@ def error_from(code: int, headers: Mapping[str, str], body: bytes, *, asked: str
         reason=str(status.get("reason") or ""),
         retry_after_s=_retry_after_s(headers, status),
     )
+
+
+def _is_about_uid(status: Mapping[str, Any]) -> bool:
+    causes = (status.get("details") or {}).get("causes") or ()
+    return any(cause.get("field") == "metadata.uid" for cause in causes)
 
 
 def _class_of(code: int) -> type[ClusterError]:
