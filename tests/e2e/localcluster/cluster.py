@@ -7,12 +7,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from . import thirdparty
 from .credentials import kubeconfig_text, write_private
 
-__all__ = ["Cluster", "KubectlFailed"]
+__all__ = ["Cluster", "KubectlFailed", "Reachable"]
 
 
 class KubectlFailed(RuntimeError):
@@ -21,6 +21,13 @@ class KubectlFailed(RuntimeError):
     def __init__(self, args: Sequence[str], stderr: str) -> None:
         super().__init__(f"kubectl {' '.join(args)}: {stderr.strip()}")
         self.stderr = stderr
+
+
+class Reachable(Protocol):
+    """Anything that speaks the Kubernetes API at an address: a cluster or a proxy before one."""
+
+    def endpoint(self) -> tuple[str, bytes]:
+        """Its URL and its CA certificate (PEM)."""
 
 
 class Cluster:
@@ -37,6 +44,11 @@ class Cluster:
         self.kubeconfig = kubeconfig
         self.folder = folder
         self._kubectl = kubectl
+
+    @property
+    def kubectl_path(self) -> Path:
+        """The kubectl binary, for commands that run it themselves."""
+        return self._kubectl
 
     def kubectl(
         self, *args: str, stdin: str | None = None, kubeconfig: Path | None = None, timeout_s: float = 120
@@ -96,25 +108,21 @@ class Cluster:
         """Install other projects' CRDs: the named sets of `thirdparty.CRD_SETS`, or all."""
         self.install_crds(thirdparty.crds(*sets))
 
-    def user_kubeconfig(self, namespace: str, service_account: str, *, url: str | None = None) -> Path:
+    def user_kubeconfig(self, namespace: str, service_account: str, *, via: Reachable | None = None) -> Path:
         """A kubeconfig that acts as a ServiceAccount (which must exist), with a token for 24 h.
 
         Args:
-            url: another server address, such as a fault proxy's; plain HTTP gets no CA.
+            via: something in front of this cluster, such as a fault proxy.
         """
         token = self.kubectl("create", "token", service_account, "-n", namespace, "--duration=24h").strip()
-        return self.token_kubeconfig(token, url=url, namespace=namespace)
+        return self.token_kubeconfig(token, via=via, namespace=namespace)
 
-    def token_kubeconfig(self, token: str, *, url: str | None = None, namespace: str = "default") -> Path:
-        """A kubeconfig with this bearer token, for this cluster or for a proxy at `url`."""
-        server, ca_pem = self.endpoint()
-        address = url or server
-        text = kubeconfig_text(
-            url=address,
-            token=token,
-            ca_pem=ca_pem if address.startswith("https") else None,
-            namespace=namespace,
-        )
+    def token_kubeconfig(
+        self, token: str, *, via: Reachable | None = None, namespace: str = "default"
+    ) -> Path:
+        """A kubeconfig with this bearer token, for this cluster or for what stands in front of it."""
+        url, ca_pem = (via or self).endpoint()
+        text = kubeconfig_text(url=url, token=token, ca_pem=ca_pem, namespace=namespace)
         handle, name = tempfile.mkstemp(prefix="user-", suffix=".kubeconfig", dir=self.folder)
         os.close(handle)
         return write_private(Path(name), text)
