@@ -5,10 +5,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from agentic_serving.api.base import (
+    SHORT_NAME,
     ApiModel,
     CelRule,
     Condition,
+    Count,
     DnsSubdomain,
+    Generation,
     ObjectMeta,
     QuantityString,
 )
@@ -82,7 +85,7 @@ class KVTierPolicySpec(ApiModel):
 class KVTierPolicyStatus(ApiModel):
     """What the operator reports."""
 
-    observed_generation: Annotated[int, Field(ge=0)] = 0
+    observed_generation: Generation = 0
     """The `metadata.generation` that this status was computed from."""
     conditions: Annotated[
         tuple[Condition, ...],
@@ -96,7 +99,7 @@ class KVTierPolicyStatus(ApiModel):
         tuple[DnsSubdomain, ...], Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "set"})
     ] = ()
     """Stacks that refer to this policy: the first 32 by name."""
-    attached_stacks_total: Annotated[int, Field(ge=0)] = 0
+    attached_stacks_total: Count = 0
     """How many stacks refer to this policy."""
     capabilities: Annotated[
         tuple[Capability, ...],
@@ -117,3 +120,5 @@ class KVTierPolicy(ApiModel):
     metadata: ObjectMeta
     spec: KVTierPolicySpec
     status: KVTierPolicyStatus = KVTierPolicyStatus()
+
+    cel_rules: ClassVar[tuple[CelRule, ...]] = (SHORT_NAME,)

@@ -5,11 +5,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from agentic_serving.api.base import (
+    SHORT_NAME,
     ApiModel,
     CelRule,
     Condition,
     DnsLabel,
     DurationString,
+    Generation,
     HeaderName,
     LocalReference,
     ObjectMeta,
@@ -148,7 +150,7 @@ class AgentProgramSpec(ApiModel):
 class AgentProgramStatus(ApiModel):
     """What the operator reports."""
 
-    observed_generation: Annotated[int, Field(ge=0)] = 0
+    observed_generation: Generation = 0
     """The `metadata.generation` that this status was computed from."""
     conditions: Annotated[
         tuple[Condition, ...],
@@ -166,3 +168,5 @@ class AgentProgram(ApiModel):
     metadata: ObjectMeta
     spec: AgentProgramSpec
     status: AgentProgramStatus = AgentProgramStatus()
+
+    cel_rules: ClassVar[tuple[CelRule, ...]] = (SHORT_NAME,)

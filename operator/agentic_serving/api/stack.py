@@ -5,12 +5,15 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from agentic_serving.api.base import (
+    SERVICE_NAME,
     ApiModel,
     CelRule,
     Condition,
+    Count,
     DnsLabel,
     DnsSubdomain,
     DurationString,
+    Generation,
     LocalReference,
     ObjectMeta,
     QuantityString,
@@ -222,7 +225,7 @@ class AcceleratorOverrides(ApiModel):
     """Node labels, instead of the preset's."""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=16)] | None = None
     """Tolerations, instead of the preset's."""
-    cpu: Annotated[str, Field(max_length=16, pattern=r"^[0-9]{1,6}m?$")] | None = None
+    cpu: Annotated[str, Field(max_length=16, pattern=r"^[1-9][0-9]{0,5}m?$")] | None = None
     """CPU that each engine pod requests."""
     host_memory: QuantityString | None = None
     """Memory that each engine pod requests and is limited to, before KV tiers are added."""
@@ -330,7 +333,12 @@ class Gateway(ApiModel):
     hostnames: Annotated[
         tuple[
             Annotated[
-                str, Field(min_length=1, max_length=253, pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+                str,
+                Field(
+                    min_length=1,
+                    max_length=253,
+                    pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+                ),
             ],
             ...,
         ],
@@ -431,11 +439,11 @@ class RoleStatus(ApiModel):
 
     name: Literal["Aggregated", "Prefill", "Decode", "Router"]
     """The role."""
-    replicas: Annotated[int, Field(ge=0)] = 0
+    replicas: Count = 0
     """How many replicas are asked for."""
-    ready: Annotated[int, Field(ge=0)] = 0
+    ready: Count = 0
     """How many of them are ready."""
-    updated: Annotated[int, Field(ge=0)] = 0
+    updated: Count = 0
     """How many of them run the newest template."""
 
 
@@ -448,11 +456,11 @@ class Resolved(ApiModel):
     """Image of the engine."""
     endpoint_picker_image: Annotated[str, Field(max_length=512)] = ""
     """Image of the endpoint picker."""
-    devices_per_replica: Annotated[int, Field(ge=0)] = 0
+    devices_per_replica: Count = 0
     """Accelerator devices that one replica takes; of the decode pool where pools differ."""
-    kv_bytes_per_token: Annotated[int, Field(ge=0)] | None = None
+    kv_bytes_per_token: Count | None = None
     """Bytes of KV cache that one token adds."""
-    kv_capacity_tokens: Annotated[int, Field(ge=0)] | None = None
+    kv_capacity_tokens: Annotated[int, Field(ge=0, le=10**15)] | None = None
     """Tokens of KV cache that fit in one replica's device memory, estimated; of the decode pool where pools differ."""
     sizing: Annotated[str, Field(max_length=512)] = ""
     """What the sizes rest on, or why there are none."""
@@ -461,14 +469,14 @@ class Resolved(ApiModel):
 class ProgramsStatus(ApiModel):
     """The programs that this stack serves."""
 
-    attached: Annotated[int, Field(ge=0)] = 0
+    attached: Count = 0
     """How many AgentPrograms the router recognises."""
 
 
 class AgenticServingStackStatus(ApiModel):
     """What the operator reports."""
 
-    observed_generation: Annotated[int, Field(ge=0)] = 0
+    observed_generation: Generation = 0
     """The `metadata.generation` that this status was computed from."""
     conditions: Annotated[
         tuple[Condition, ...],
@@ -513,3 +521,5 @@ class AgenticServingStack(ApiModel):
     metadata: ObjectMeta
     spec: AgenticServingStackSpec
     status: AgenticServingStackStatus = AgenticServingStackStatus()
+
+    cel_rules: ClassVar[tuple[CelRule, ...]] = (SERVICE_NAME,)
