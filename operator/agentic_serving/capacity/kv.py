@@ -48,7 +48,7 @@ def sequence_bytes(
     window_tokens: int = 0,
     state_bytes: int = 0,
 ) -> int:
-    """Bytes that one sequence of `tokens` tokens holds, in one copy.
+    """Bytes that one sequence of `tokens` tokens holds.
 
     Args:
         tokens: length of the sequence.

@@ -26,60 +26,35 @@ class Layers:
     window_tokens: int | None = None  # None exactly if n_window is 0
 
 
+def _families(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
 #: Every layer is ordinary or latent attention over the whole context, unless a field says otherwise.
-_PLAIN = frozenset(
-    {
-        *(
-            "arcee",
-            "deepseek_v2",
-            "deepseek_v3",
-            "deepseek_v32",
-            "dots1",
-            "ernie4_5",
-            "ernie4_5_moe",
-            "gemma",
-        ),
-        *("glm", "glm4", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa", "gpt_neox", "granite", "granitemoe"),
-        *("internlm2", "internlm3", "kimi_k2", "llama", "minimax_m2", "nemotron", "olmo", "olmo2", "olmoe"),
-        *("phi", "seed_oss", "smollm3", "stablelm"),
-    }
+_PLAIN = _families(
+    "arcee deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5 ernie4_5_moe gemma glm glm4 glm4_moe glm4_moe_lite "
+    "glm_moe_dsa gpt_neox granite granitemoe internlm2 internlm3 kimi_k2 llama minimax_m2 nemotron olmo olmo2 olmoe "
+    "phi seed_oss smollm3 stablelm"
 )
 #: With `sliding_window` set every layer slides.
-_ALL_SLIDE = frozenset({"mistral", "mixtral", "ministral", "phi3", "starcoder2"})
+_ALL_SLIDE = _families("mistral mixtral ministral phi3 starcoder2")
 #: `sliding_window` counts only with `use_sliding_window`, from layer `max_window_layers` on.
-_QWEN_SLIDE = frozenset(
-    {
-        *("qwen2", "qwen2_moe", "qwen2_5_vl_text", "qwen3", "qwen3_moe"),
-        *("qwen3_vl_text", "qwen3_vl_moe_text"),
-    }
-)
+_QWEN_SLIDE = _families("qwen2 qwen2_moe qwen2_5_vl_text qwen3 qwen3_moe qwen3_vl_text qwen3_vl_moe_text")
 #: Every n-th layer is full, the others slide; the default where the configuration leaves it out.
-_PATTERN_DEFAULT = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4}
+_PATTERN_DEFAULT = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}
 #: Families that are only readable through the field that lists their layers.
-_LISTED = frozenset(
-    {
-        *(
-            "bamba",
-            "exaone4",
-            "falcon_h1",
-            "gemma4_text",
-            "gpt_oss",
-            "granitemoehybrid",
-            "jamba",
-            "kimi_linear",
-        ),
-        *("lfm2", "llama4_text", "minimax", "minimax_text_01", "nemotron_h", "olmo3"),
-        *("qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"),
-    }
+_LISTED = _families(
+    "bamba exaone4 falcon_h1 gemma4_text gpt_oss granitemoehybrid jamba kimi_linear lfm2 llama4_text nemotron_h "
+    "olmo3 qwen3_5_moe_text qwen3_5_text qwen3_next"
 )
 _KNOWN = _PLAIN | _ALL_SLIDE | _QWEN_SLIDE | frozenset(_PATTERN_DEFAULT) | _LISTED
 
 #: Fields that change what is stored in ways not modelled here; refused unless null, 0 or empty.
 _NOT_MODELLED = ("num_kv_shared_layers", "use_cla", "compress_ratios")
 
-_FULL = frozenset({"full_attention", "attention", "global", "full", "*"})
-_WINDOW = frozenset({"sliding_attention", "sliding_window", "local", "chunked_attention"})
-_STATE = frozenset({"linear_attention", "mamba", "mamba2", "recurrent", "conv", "M"})
+_FULL = frozenset({"full_attention", "attention", "deepseek_sparse_attention", "*"})
+_WINDOW = frozenset({"sliding_attention", "chunked_attention"})
+_STATE = frozenset({"linear_attention", "mamba", "mamba2", "conv", "M"})
 _NOTHING = frozenset({"moe", "mlp", "-", "E"})
 
 
@@ -179,12 +154,6 @@ def _attn_layer_indices(config: HfConfig) -> Layers | None:
     return Layers(n_full=len(indices), n_state=_n_layers(config) - len(indices))
 
 
-def _attn_type_list(config: HfConfig) -> Layers | None:
-    """MiniMax-Text-01: 1 softmax attention, 0 lightning (linear) attention."""
-    types = config.optional_list("attn_type_list")
-    return None if types is None else Layers(n_full=types.count(1), n_state=types.count(0))
-
-
 def _parallel_hybrid(config: HfConfig) -> Layers | None:
     """Falcon-H1: every layer runs attention and Mamba side by side."""
     if config.model_type != "falcon_h1":
@@ -227,7 +196,6 @@ _READERS: tuple[Callable[[HfConfig], Layers | None], ...] = (
     _full_attention_interval,
     _attn_layer_period,
     _attn_layer_indices,
-    _attn_type_list,
     _parallel_hybrid,
     _sliding_window_pattern,
     _uniform_window,

@@ -56,16 +56,17 @@ class ModelProfile:
         that treats sliding windows as full attention (vLLM without its hybrid KV-cache manager)."""
         return self.kv_bytes_per_token + self.window_bytes_per_token
 
-    def sequence_bytes(self, tokens: int) -> int:
-        """Bytes that one sequence holds, in one copy."""
+    def sequence_bytes(self, tokens: int, *, tensor: int = 1) -> int:
+        """Bytes that one sequence holds over all ranks of a replica; states are always split, never repeated."""
+        copies = self.copies(tensor)
         return kv.sequence_bytes(
             tokens,
-            token_bytes=self.kv_bytes_per_token,
-            window_token_bytes=self.window_bytes_per_token,
+            token_bytes=self.kv_bytes_per_token * copies,
+            window_token_bytes=self.window_bytes_per_token * copies,
             window_tokens=self.window_tokens or 0,
             state_bytes=self.state_bytes_per_sequence,
         )
 
     def copies(self, tensor: int) -> int:
-        """How often a replica holds each byte when heads are split over `tensor` ranks."""
+        """How often a replica holds each token's K and V when heads are split over `tensor` ranks."""
         return kv.copies(1 if self.attention == "MLA" else self.n_kv_heads, tensor)

@@ -1,22 +1,34 @@
-"""What fits: the KV pool of a replica, the tokens it holds, and the entries of a tier.
+"""Whether a model runs on its devices, with the numbers and what to change; and the door to `pool`.
 
-Pure arithmetic on a profile, an accelerator and a parallelism. What is not known gives a reason, not a number.
-
-Not modelled: activations by batch size, CUDA graphs by size, quantised caches with scales, adapters,
-speculative decoding's draft model; one reserve per device stands for them.
+The same refusals as the engine's, before a pod is scheduled: vLLM does not start where the weights or one
+sequence of the longest context do not fit, or where heads cannot be split.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from agentic_serving.api.quantities import parse_bytes
 from agentic_serving.capacity.accelerator import Accelerator
-from agentic_serving.capacity.models import find_model
+from agentic_serving.capacity.pool import (
+    DEFAULT_GPU_MEMORY_UTILIZATION,
+    DEFAULT_MEMORY,
+    DEFAULT_RESERVE_BYTES,
+    Memory,
+    Parallelism,
+    Unknown,
+    kv_capacity_tokens,
+    kv_pool_bytes,
+    lookup_profile,
+    tier_blocks,
+    tier_tokens,
+    usable_bytes,
+    weights_per_device,
+)
 from agentic_serving.capacity.profile import ModelProfile
-from agentic_serving.errors import InvalidInput
 
 __all__ = [
     "DEFAULT_GPU_MEMORY_UTILIZATION",
+    "DEFAULT_MEMORY",
     "DEFAULT_RESERVE_BYTES",
     "Fit",
     "Memory",
@@ -30,58 +42,12 @@ __all__ = [
     "tier_tokens",
 ]
 
-#: vLLM 0.33, `--gpu-memory-utilization`.
-DEFAULT_GPU_MEMORY_UTILIZATION = 0.92
-#: Per device, for activations, CUDA graphs and collectives. Source: NVIDIA AIConfigurator 095f58a,
-#: `systems/h100_sxm.yaml`, `misc.other_mem`: "3.5GB for safer deployment".
-DEFAULT_RESERVE_BYTES = 3_758_096_384
-
 _GIB = 1024**3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parallelism:
-    """How one replica spreads over devices."""
-
-    tensor: int = 1
-    pipeline: int = 1
-    data: int = 1
-    expert: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("tensor", "pipeline", "data"):
-            if getattr(self, name) < 1:
-                raise InvalidInput(name, "must be at least 1")
-
-    @property
-    def devices(self) -> int:
-        return self.tensor * self.pipeline * self.data
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """How the engine uses a device's memory."""
-
-    utilization: float = DEFAULT_GPU_MEMORY_UTILIZATION
-    reserve_bytes_per_device: int = DEFAULT_RESERVE_BYTES
-
-    def __post_init__(self) -> None:
-        if not 0 < self.utilization <= 1:
-            raise InvalidInput("utilization", "must be above 0 and at most 1")
-        if self.reserve_bytes_per_device < 0:
-            raise InvalidInput("reserve_bytes_per_device", "must not be negative")
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """Sizing is off, and why: one sentence for a condition."""
-
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Whether a model runs on its devices, with the numbers and what to change."""
+    """Whether a model runs on its devices."""
 
     state: Literal["Fits", "DoesNotFit", "Unknown"]
     message: str
@@ -92,53 +58,26 @@ class Fit:
         return self.state != "DoesNotFit"
 
 
-def lookup_profile(
-    name: str, override: ModelProfile | None = None, *, kv_element_bytes: int = 2
-) -> ModelProfile | Unknown:
-    """What the user gave, else what the table knows of the Hugging Face repository `name`."""
-    profile = override or find_model(name, kv_element_bytes=kv_element_bytes)
-    if profile is not None:
-        return profile
-    return Unknown(f"sizing off: model {name} is not in templates/models and spec.model.profile is not set")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """What `fits` is asked about; its helpers pass it on."""
 
+    profile: ModelProfile
+    accelerator: Accelerator
+    parallelism: Parallelism
+    memory: Memory
+    context_tokens: int | None
 
-def kv_pool_bytes(
-    profile: ModelProfile | Unknown,
-    accelerator: Accelerator,
-    parallelism: Parallelism,
-    memory: Memory = Memory(),
-) -> int | Unknown:
-    """Bytes left for the KV cache over all devices of one replica; 0 where the weights leave none."""
-    if isinstance(profile, Unknown):
-        return profile
-    if accelerator.kv_cache_bytes is not None:
-        return accelerator.kv_cache_bytes * parallelism.devices
-    usable = _usable_bytes(accelerator, memory)
-    if usable is None:
-        return Unknown(f"sizing off: the memory of accelerator {accelerator.name} is not known")
-    if profile.weight_bytes is None:
-        return Unknown(f"sizing off: the weight bytes of model {profile.name} are not known; {_SET_WEIGHTS}")
-    low, high = _weights_per_device(profile.weight_bytes, profile, parallelism)
-    if low != high:
-        return Unknown(
-            f"sizing off: how the weights of {profile.name} spread over {parallelism.data} data-parallel ranks "
-            "depends on its experts, which is not modelled"
+    @property
+    def where(self) -> str:
+        memory_bytes = self.accelerator.memory_bytes
+        if memory_bytes is None:
+            return f"the settings of accelerator {self.accelerator.name}"
+        return (
+            f"{self.parallelism.devices} x {self.accelerator.name} ({_gib(memory_bytes)} x "
+            f"{self.memory.utilization} each, less {_gib(self.memory.reserve_bytes_per_device)} for activations "
+            "and graphs)"
         )
-    return max(0, usable - high) * parallelism.devices
-
-
-def kv_capacity_tokens(
-    profile: ModelProfile | Unknown,
-    accelerator: Accelerator,
-    parallelism: Parallelism,
-    memory: Memory = Memory(),
-) -> int | Unknown:
-    """Tokens that the KV pool of one replica holds; an upper bound where sequences also hold windows or states."""
-    pool = kv_pool_bytes(profile, accelerator, parallelism, memory)
-    if isinstance(pool, Unknown) or isinstance(profile, Unknown):
-        return pool
-    token_bytes = profile.kv_bytes_per_token or profile.window_bytes_per_token
-    return pool // (token_bytes * profile.copies(parallelism.tensor))
 
 
 def fits(
@@ -147,183 +86,143 @@ def fits(
     parallelism: Parallelism,
     *,
     context_tokens: int | None = None,
-    memory: Memory = Memory(),
+    memory: Memory = DEFAULT_MEMORY,
 ) -> Fit:
     """Whether the weights fit, and one sequence of `context_tokens` (else the model's longest) beside them.
 
-    vLLM refuses to start where that sequence does not fit.
+    The reserve for activations and graphs is an estimate: what would fit without it is not refused.
     """
     if isinstance(profile, Unknown):
         return Fit("Unknown", profile.reason)
-    split = _split_error(profile, parallelism.tensor)
-    if split:
-        return Fit("DoesNotFit", split)
-    context_tokens = context_tokens or profile.max_context_tokens
-    usable = _usable_bytes(accelerator, memory)
-    if accelerator.kv_cache_bytes is None and usable is not None and profile.weight_bytes is not None:
-        low, high = _weights_per_device(profile.weight_bytes, profile, parallelism)
-        if low > usable:
-            return _too_heavy(profile, accelerator, parallelism, memory)
-        if high != low and high > usable:
-            return Fit(
-                "Unknown",
-                f"{profile.name} needs between {_gib(low)} and {_gib(high)} of weights on each device, of which "
-                f"{_gib(usable)} are usable: it depends on how its experts spread, which is not modelled",
-            )
-    pool = kv_pool_bytes(profile, accelerator, parallelism, memory)
-    if isinstance(pool, Unknown):
-        return Fit("Unknown", pool.reason)
-    return _holds_one_sequence(profile, accelerator, parallelism, pool, context_tokens, memory)
+    case = _Case(
+        profile=profile,
+        accelerator=accelerator,
+        parallelism=parallelism,
+        memory=memory,
+        context_tokens=context_tokens or profile.max_context_tokens,
+    )
+    found = _check(case)
+    without_reserve = replace(case, memory=replace(memory, reserve_bytes_per_device=0))
+    if found.state == "DoesNotFit" and _check(without_reserve).state != "DoesNotFit":
+        return Fit("Unknown", f"it is not sure that this fits: {found.message}")
+    return found
 
 
-def tier_tokens(capacity_bytes: int, profile: ModelProfile, *, tensor: int = 1) -> int:
-    """Tokens that a cache tier of `capacity_bytes` holds.
-
-    A tier keeps what every layer computed, windows included; ranks that repeat heads each store their own copy.
-
-    Raises:
-        InvalidInput: the capacity is negative.
-    """
-    if capacity_bytes < 0:
-        raise InvalidInput("capacity_bytes", "must not be negative")
-    return capacity_bytes // (profile.all_layers_bytes_per_token * profile.copies(tensor))
-
-
-def tier_blocks(capacity_bytes: int, profile: ModelProfile, block_tokens: int, *, tensor: int = 1) -> int:
-    """Whole blocks of `block_tokens` tokens in a tier: the picker's `lruCapacityPerServer`.
-
-    Raises:
-        InvalidInput: the capacity is negative or a block has no token.
-    """
-    if block_tokens < 1:
-        raise InvalidInput("block_tokens", "must be at least 1")
-    return tier_tokens(capacity_bytes, profile, tensor=tensor) // block_tokens
+def _check(case: _Case) -> Fit:
+    for check in (
+        _devices_are_on_one_node,
+        _heads_split,
+        _weights_fit,
+        _host_memory_fits,
+        _one_sequence_fits,
+    ):
+        found = check(case)
+        if found is not None:
+            return found
+    return Fit("Fits", f"{case.profile.name} fits on {case.where}")
 
 
-_SET_WEIGHTS = "set spec.model.profile with the size of its safetensors files"
-
-
-def _usable_bytes(accelerator: Accelerator, memory: Memory) -> int | None:
-    """Bytes of one device for weights and KV cache."""
-    if accelerator.memory_bytes is None:
+def _devices_are_on_one_node(case: _Case) -> Fit | None:
+    limit, wanted = case.accelerator.devices_per_node, case.parallelism.devices
+    if limit is None or wanted <= limit:
         return None
-    return int(accelerator.memory_bytes * memory.utilization) - memory.reserve_bytes_per_device
+    return Fit(
+        "DoesNotFit",
+        f"tensor x pipeline x data is {wanted} devices, but a node with {case.accelerator.name} has {limit}: "
+        f"use at most {limit}",
+    )
 
 
-def _weights_per_device(
-    weight_bytes: int, profile: ModelProfile, parallelism: Parallelism
-) -> tuple[int, int]:
-    """(least, most) bytes of weights on one device.
-
-    Data-parallel ranks repeat dense weights but share experts out among them (vLLM, `docs/serving/
-    data_parallel_deployment.md`); how much of a model its experts are is not known here.
-    """
-    most = -(-weight_bytes // (parallelism.tensor * parallelism.pipeline))
-    if parallelism.data == 1 or profile.mixture_of_experts is False:
-        return most, most
-    return -(-weight_bytes // parallelism.devices), most
-
-
-def _split_error(profile: ModelProfile, tensor: int) -> str | None:
+def _heads_split(case: _Case) -> Fit | None:
     """vLLM refuses a tensor split that does not divide the attention heads (`vllm/config/model.py`)."""
-    heads = profile.n_attention_heads
+    heads, tensor = case.profile.n_attention_heads, case.parallelism.tensor
     if heads is None or heads % tensor == 0:
         return None
-    return f"tensor {tensor} does not divide the {heads} attention heads of {profile.name}: use a divisor of {heads}"
-
-
-def _holds_one_sequence(
-    profile: ModelProfile,
-    accelerator: Accelerator,
-    parallelism: Parallelism,
-    pool: int,
-    context_tokens: int | None,
-    memory: Memory,
-) -> Fit:
-    rank_pool = pool // parallelism.data
-    if context_tokens is None:
-        return Fit(
-            "Fits", f"{_gib(pool)} for the KV cache; the longest context of {profile.name} is not known"
-        )
-    needed = profile.sequence_bytes(context_tokens) * profile.copies(parallelism.tensor)
-    if needed <= rank_pool:
-        return Fit(
-            "Fits",
-            f"{_gib(pool)} for the KV cache, {_gib(needed)} for one context of {context_tokens} tokens",
-        )
-    longest = _longest_context(profile, parallelism.tensor, rank_pool)
-    larger = _smallest_tensor(profile, accelerator, parallelism, context_tokens, memory)
     return Fit(
         "DoesNotFit",
-        f"one context of {context_tokens} tokens of {profile.name} needs {_gib(needed)} of KV cache, but "
-        f"{_where(accelerator, parallelism, memory)} leave {_gib(rank_pool)} beside the weights: set "
-        f"spec.model.contextLength to at most {longest}" + (f", or tensor to {larger}" if larger else ""),
+        f"tensor {tensor} does not divide the {heads} attention heads of {case.profile.name}: "
+        f"use a divisor of {heads}",
     )
 
 
-def _too_heavy(
-    profile: ModelProfile, accelerator: Accelerator, parallelism: Parallelism, memory: Memory
-) -> Fit:
-    larger = _smallest_tensor(profile, accelerator, parallelism, None, memory)
-    usable = (_usable_bytes(accelerator, memory) or 0) * parallelism.devices
-    if larger:
-        change = f"set tensor to {larger}"
-    else:
-        node = accelerator.devices_per_node
-        change = f"it fits on no {node} devices of one node: " if node else ""
-        change += "use a smaller or quantised model, or an accelerator with more memory"
-    return Fit(
-        "DoesNotFit",
-        f"{profile.name} needs {_gib(profile.weight_bytes or 0)} of weights, but "
-        f"{_where(accelerator, parallelism, memory)} offer {_gib(max(0, usable))}: {change}",
-    )
-
-
-def _smallest_tensor(
-    profile: ModelProfile,
-    accelerator: Accelerator,
-    parallelism: Parallelism,
-    context_tokens: int | None,
-    memory: Memory,
-) -> int | None:
-    """The smallest larger power of two of tensor-parallel devices on one node with which it fits."""
-    for tensor in _powers_of_two(accelerator.devices_per_node or 0):
-        wider = replace(parallelism, tensor=tensor)
-        if tensor <= parallelism.tensor or wider.devices > (accelerator.devices_per_node or 0):
-            continue
-        if _split_error(profile, tensor):
-            continue
-        pool = kv_pool_bytes(profile, accelerator, wider, memory)
-        needed = profile.sequence_bytes(context_tokens or 1) * profile.copies(tensor)
-        if not isinstance(pool, Unknown) and pool // wider.data >= needed:
-            return tensor
+def _weights_fit(case: _Case) -> Fit | None:
+    usable, weights = usable_bytes(case.accelerator, case.memory), case.profile.weight_bytes
+    if usable is None or weights is None:
+        return None
+    low, high = weights_per_device(weights, case.profile, case.parallelism)
+    if low > usable:
+        return Fit(
+            "DoesNotFit",
+            f"{case.profile.name} has {_gib(weights)} of weights, {_gib(low)} on each device, but {case.where} "
+            f"leave {_gib(max(0, usable))} on each: {_more_devices(case)}",
+        )
+    if low < high and high > usable:
+        return Fit(
+            "Unknown",
+            f"{case.profile.name} needs {_gib(low)} to {_gib(high)} of weights on each device, of which "
+            f"{_gib(usable)} are usable: it depends on how its experts spread, which is not modelled",
+        )
     return None
 
 
-def _powers_of_two(limit: int) -> Iterable[int]:
-    return (1 << shift for shift in range(limit.bit_length()))
+def _host_memory_fits(case: _Case) -> Fit | None:
+    """Without devices, weights and cache are in the pod's own memory."""
+    weights, cache, request = (
+        case.profile.weight_bytes,
+        case.accelerator.kv_cache_bytes,
+        case.accelerator.memory_request,
+    )
+    if weights is None or cache is None or request is None:
+        return None
+    needed = weights + cache * case.parallelism.devices
+    if needed <= parse_bytes(request, "spec.accelerator.overrides.hostMemory"):
+        return None
+    return Fit(
+        "DoesNotFit",
+        f"{case.profile.name} needs {_gib(needed)} of memory ({_gib(weights)} of weights, the rest KV cache), but the "
+        f"pod asks for {request}: set spec.accelerator.overrides.hostMemory to more, or use a smaller model",
+    )
+
+
+def _one_sequence_fits(case: _Case) -> Fit | None:
+    pool = kv_pool_bytes(case.profile, case.accelerator, case.parallelism, case.memory)
+    if isinstance(pool, Unknown):
+        return Fit("Unknown", pool.reason)
+    if case.context_tokens is None:
+        return None
+    rank_pool = pool // case.parallelism.data
+    needed = case.profile.sequence_bytes(case.context_tokens, tensor=case.parallelism.tensor)
+    if needed <= rank_pool:
+        return None
+    longest = _longest_context(case.profile, case.parallelism.tensor, rank_pool)
+    return Fit(
+        "DoesNotFit",
+        f"one context of {case.context_tokens} tokens of {case.profile.name} needs {_gib(needed)} of KV cache, but "
+        f"{case.where} leave {_gib(rank_pool)} beside the weights: set spec.model.contextLength to at most "
+        f"{longest}, or {_more_devices(case)}",
+    )
+
+
+def _more_devices(case: _Case) -> str:
+    """What to change: the smallest power of two of tensor-parallel devices on one node with which it fits."""
+    tensor = case.parallelism.tensor
+    while (tensor := 1 << tensor.bit_length()) <= (case.accelerator.devices_per_node or 0):
+        wider = replace(case.parallelism, tensor=tensor)
+        if _check(replace(case, parallelism=wider)).state == "Fits":
+            return f"set tensor to {tensor}"
+    return "use a smaller or quantised model, or an accelerator with more memory"
 
 
 def _longest_context(profile: ModelProfile, tensor: int, pool: int) -> int:
     """The longest sequence whose bytes fit in `pool`; 0 where not even one token does."""
     low, high = 0, max(1, pool)
-    copies = profile.copies(tensor)
     while low < high:
         middle = (low + high + 1) // 2
-        if profile.sequence_bytes(middle) * copies <= pool:
+        if profile.sequence_bytes(middle, tensor=tensor) <= pool:
             low = middle
         else:
             high = middle - 1
     return low
-
-
-def _where(accelerator: Accelerator, parallelism: Parallelism, memory: Memory) -> str:
-    if accelerator.kv_cache_bytes is not None or accelerator.memory_bytes is None:
-        return f"the settings of accelerator {accelerator.name}"
-    return (
-        f"{parallelism.devices} x {accelerator.name} ({_gib(accelerator.memory_bytes)} x {memory.utilization} each, "
-        f"less {_gib(memory.reserve_bytes_per_device)} for activations and graphs)"
-    )
 
 
 def _gib(value: int) -> str:

@@ -29,7 +29,7 @@ def state_layer_bytes(config: HfConfig) -> int:
     if "mamba_d_state" in config:
         return _mamba1(config)
     if "conv_L_cache" in config:
-        return config.count("conv_L_cache") * config.count("hidden_size") * _CONV_ELEMENT_BYTES
+        return (config.count("conv_L_cache") - 1) * config.count("hidden_size") * _CONV_ELEMENT_BYTES
     raise CannotTellError("the size of its state layers: no mamba_*, linear_* or conv_L_cache field is set")
 
 
