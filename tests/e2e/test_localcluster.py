@@ -43,6 +43,7 @@ def deployment(name: str, *, gpus: int) -> dict[str, Any]:
     labels = {"app": name}
     limits = {"nvidia.com/gpu": str(gpus), "memory": "64Gi"}
     pod = {
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
         "initContainers": [{"name": "sidecar", "image": "none", "restartPolicy": "Always"}],
         "containers": [{"name": "main", "image": "none", "resources": {"limits": limits}}],
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Layout", "apiserver", "controller_manager", "etcd", "kwok", "scheduler"]
+__all__ = ["Layout", "apiserver", "controller_manager", "etcd", "kwok", "kwok_beside_real_nodes", "scheduler"]
 
 SERVICE_RANGE = "10.96.0.0/16"
 POD_RANGE = "10.244.0.1/16"  # 65,534 addresses: kwok gives one to each fake pod
@@ -128,11 +128,19 @@ def scheduler(at: Layout) -> list[str]:
 
 
 def kwok(at: Layout) -> list[str]:
+    return [*_kwok(at.binaries["kwok"], at.kubeconfig("kwok")), "--manage-all-nodes"]
+
+
+def kwok_beside_real_nodes(binary: Path, kubeconfig: Path) -> list[str]:
+    """kwok for a cluster whose other nodes are real: it leaves those alone."""
+    return [*_kwok(binary, kubeconfig), "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake"]
+
+
+def _kwok(binary: Path, kubeconfig: Path) -> list[str]:
     # No --config: then it plays its default stages; an empty config would mean no stages at all.
     return [
-        str(at.binaries["kwok"]),
-        f"--kubeconfig={at.kubeconfig('kwok')}",
-        "--manage-all-nodes",
+        str(binary),
+        f"--kubeconfig={kubeconfig}",
         f"--cidr={POD_RANGE}",
         "--node-lease-duration-seconds=40",
     ]

@@ -10,28 +10,39 @@ NodeSpec = Mapping[str, Any]
 
 # No real machine: large enough that only accelerators are ever scarce.
 BASE_CAPACITY: dict[str, str] = {
-    "cpu": "512",
-    "memory": "8Ti",
+    "cpu": "16384",
+    "memory": "64Ti",
     "ephemeral-storage": "64Ti",
     "hugepages-2Mi": "0",
     "pods": "1000",
 }
 
-# Labels as NVIDIA's GPU feature discovery and AMD's node labeller set them.
-_NVIDIA = {"nvidia.com/gpu.present": "true"}
-_AMD = {"amd.com/gpu.present": "true"}
+# As GPU feature discovery labels a node, and as GKE and most operators of clusters taint it.
+# https://github.com/NVIDIA/k8s-device-plugin/blob/main/docs/gpu-feature-discovery/README.md
+_NVIDIA_TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
+
+
+def _nvidia(name: str, product: str) -> NodeSpec:
+    return {
+        "name": name,
+        "labels": {"nvidia.com/gpu.present": "true", "nvidia.com/gpu.product": product},
+        "capacity": {"nvidia.com/gpu": "1024"},
+        "taints": [_NVIDIA_TAINT],
+    }
+
 
 DEFAULT_NODES: tuple[NodeSpec, ...] = (
-    {"name": "nvidia-h100", "labels": {**_NVIDIA, "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
-     "capacity": {"nvidia.com/gpu": "1024"}},
-    {"name": "nvidia-h200", "labels": {**_NVIDIA, "nvidia.com/gpu.product": "NVIDIA-H200"},
-     "capacity": {"nvidia.com/gpu": "1024"}},
-    {"name": "nvidia-b200", "labels": {**_NVIDIA, "nvidia.com/gpu.product": "NVIDIA-B200"},
-     "capacity": {"nvidia.com/gpu": "1024"}},
-    {"name": "amd-mi300x", "labels": {**_AMD, "amd.com/gpu.product-name": "AMD_Instinct_MI300X_OAM"},
-     "capacity": {"amd.com/gpu": "1024"}},
+    _nvidia("nvidia-h100", "NVIDIA-H100-80GB-HBM3"),
+    _nvidia("nvidia-h200", "NVIDIA-H200"),
+    _nvidia("nvidia-b200", "NVIDIA-B200"),
+    {
+        "name": "amd-mi300x",
+        # As AMD's node labeller writes them: 74a1 is the MI300X OAM's PCI device.
+        "labels": {"amd.com/gpu.device-id": "74a1", "amd.com/gpu.product-name": "AMD_Instinct_MI300X_OAM"},
+        "capacity": {"amd.com/gpu": "1024"},
+    },
     {"name": "cpu", "labels": {}},
-)  # fmt: skip
+)
 
 
 def numbered(count: int, specs: tuple[NodeSpec, ...] = DEFAULT_NODES) -> tuple[NodeSpec, ...]:

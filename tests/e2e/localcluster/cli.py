@@ -1,0 +1,110 @@
+"""Command line: `python -m tests.e2e.localcluster up | tools`."""
+
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from . import gomod, tools
+from .cluster import Cluster
+from .controlplane import ControlPlane, Options
+from .credentials import write_private
+from .nodes import DEFAULT_NODES, numbered
+from .process import StartFailed
+from .providers import open_cluster
+from .thirdparty import CRD_SETS
+
+__all__ = ["main"]
+
+_SETS = ", ".join(CRD_SETS)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """A real Kubernetes control plane on this machine, without containers.
+
+    Pods are scheduled onto fake nodes and become Ready; nothing runs in them.
+    """
+
+
+@main.command()
+@click.argument("names", nargs=-1, type=click.Choice(sorted(tools.TOOLS)))
+def build_tools(names: tuple[str, ...]) -> None:
+    """Find or build the programs (all that `up` needs, or those named), and print where they are."""
+    try:
+        found = tools.ensure_all(names or tools.CONTROL_PLANE)
+    except gomod.BuildFailed as error:
+        raise click.ClickException(str(error)) from error
+    for name, path in found.items():
+        click.echo(f"{name:24} {path}")
+
+
+main.add_command(build_tools, name="tools")
+
+
+@main.command()
+@click.option(
+    "--kubeconfig-out",
+    type=click.Path(path_type=Path),
+    help="Also write the kubeconfig here (must not exist).",
+)
+@click.option(
+    "--nodes",
+    type=click.IntRange(1, 5000),
+    help=f"Fake nodes, all presets in turn.  [default: {len(DEFAULT_NODES)}]",
+)
+@click.option(
+    "--crd-set",
+    "sets",
+    multiple=True,
+    type=click.Choice(list(CRD_SETS)),
+    help="Third-party CRDs to install.  [default: all]",
+)
+@click.option("--no-crds", is_flag=True, help="Install no third-party CRDs.")
+def up(*, kubeconfig_out: Path | None, nodes: int | None, sets: tuple[str, ...], no_crds: bool) -> None:
+    """Start a cluster and keep it until Ctrl-C or SIGTERM; then nothing is left of it."""
+    signal.signal(signal.SIGTERM, _leave)
+    if kubeconfig_out is not None and kubeconfig_out.exists():
+        raise click.ClickException(f"{kubeconfig_out} exists; name a new file, it will be removed at the end")
+    options = Options(
+        nodes=DEFAULT_NODES if nodes is None else numbered(nodes),
+        crds=() if no_crds else sets or tuple(CRD_SETS),
+    )
+    started_s = time.monotonic()
+    try:
+        with open_cluster(options) as cluster:
+            click.echo(f"ready after {time.monotonic() - started_s:.1f} s")
+            _keep(cluster, kubeconfig_out)
+    except (gomod.BuildFailed, StartFailed) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("stopped; nothing is left")
+
+
+def _keep(cluster: Cluster, copy: Path | None) -> None:
+    path = cluster.kubeconfig
+    try:
+        if copy is not None:
+            path = write_private(copy.absolute(), cluster.kubeconfig.read_text())
+        click.echo(_usage(cluster, path))
+        signal.pause()
+    finally:
+        if copy is not None:
+            copy.unlink(missing_ok=True)
+
+
+def _usage(cluster: Cluster, kubeconfig: Path) -> str:
+    logs = f"\n  logs: {cluster.folder}/*.log" if isinstance(cluster, ControlPlane) else ""
+    return (
+        f"  export KUBECONFIG={kubeconfig}\n"
+        f"  alias kubectl={cluster.kubectl_path}\n"
+        f"  kubectl get nodes{logs}\n"
+        "Ctrl-C stops it."
+    )
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
