@@ -1,0 +1,254 @@
+"""Envoy's configuration: edge, programs, endpoint picker, usage, engine pod. Built from dicts, never from text.
+
+The order of filters, and every behaviour relied on, was run on Envoy 1.40.0 with real pickers. Decisions that are
+not visible in the keys:
+
+- `headers_with_underscores_action` stays ALLOW: Codex before 0.131 names its session `session_id`. Nothing behind
+  Envoy turns `_` into `-`, so no header that the edge removes can return by that spelling.
+- The picker filter fails closed: in full-duplex mode a picker that is gone means 500 whatever `failure_mode_allow`
+  says, and a request that no picker has seen must not reach a pod. Readiness of the pod includes the picker.
+- Circuit breakers are out of the way: a queued request is an open stream to the picker, and Envoy's default of
+  1,024 per cluster would answer 500 long before the picker's own limit.
+- A request lives no longer than `request_timeout_s` and a little more, so that the picker's answer to a request
+  that waited too long, which carries the reason, comes first.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from agentic_serving.api.rules import Rule
+from agentic_serving.render.envoy_filters import access_log, http_filters
+from agentic_serving.render.envoy_routes import edge_mutations, virtual_host
+from agentic_serving.render.matching import Ordering, ProgramRoute, order_programs
+from agentic_serving.render.releases import PickerRelease
+
+__all__ = [
+    "ADMIN_PORT",
+    "HTTP_PORT",
+    "READY_PORT",
+    "EnvoyConfig",
+    "EnvoyInputs",
+    "envoy_config",
+    "to_yaml",
+]
+
+HTTP_PORT = 8080
+READY_PORT = 19001  # GET /ready and /metrics; as in llm-d's standalone chart
+ADMIN_PORT = 19000  # loopback only
+PICKER_PORT = 9002
+
+BUFFER_BYTES = 64 * 1024 * 1024  # agents' bodies are hundreds of KB, with images several MB
+STREAM_WINDOW_BYTES = 16 * 1024 * 1024
+MAX_STREAMS = 100_000
+MAX_CONNECTIONS = 50_000
+#: RE2 instructions that one expression may have; Envoy's default of 100 refuses ordinary ones. RE2's memory limit remains.
+REGEX_PROGRAM_SIZE = 1_000_000
+#: The picker's 429 after its TTL comes before Envoy's 408.
+GRACE_S = 5
+
+_HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_EDGE = "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
+_H2 = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+_CONNECTION_LIMIT = "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvoyInputs:
+    """What Envoy's configuration is made from; programs in any order."""
+
+    release: PickerRelease
+    programs: tuple[ProgramRoute, ...]
+    request_timeout_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvoyConfig:
+    """The bootstrap configuration, why it is so, and which program is tried when."""
+
+    config: Mapping[str, Any]
+    rules: tuple[Rule, ...]
+    ordering: Ordering
+
+
+def envoy_config(inputs: EnvoyInputs) -> EnvoyConfig:
+    """The configuration; programs that would break it are left out and named in `ordering.problems`."""
+    ordering = order_programs(inputs.programs)
+    config = {
+        "admin": {"address": _address("127.0.0.1", ADMIN_PORT)},
+        "static_resources": {
+            "listeners": [_http_listener(inputs, ordering.programs), _ready_listener()],
+            "clusters": [_picked(inputs.release.headers.destination), _picker(), _admin()],
+        },
+        "layered_runtime": {
+            "layers": [
+                {"name": "fixed", "static_layer": {"re2.max_program_size.error_level": REGEX_PROGRAM_SIZE}}
+            ]
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": _CONNECTION_LIMIT,
+                        "max_active_downstream_connections": MAX_CONNECTIONS,
+                    },
+                }
+            ]
+        },
+    }
+    return EnvoyConfig(config=config, rules=_rules(inputs, ordering), ordering=ordering)
+
+
+def to_yaml(config: Mapping[str, Any]) -> str:
+    """Text for a ConfigMap: equal configurations give equal text."""
+    return yaml.dump(config, Dumper=_NoAliases, sort_keys=False, allow_unicode=True, width=4096)
+
+
+class _NoAliases(yaml.SafeDumper):
+    """Repeats equal parts rather than referring to them: people read and diff this."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the base class's signature
+        return True
+
+
+def _http_listener(inputs: EnvoyInputs, programs: tuple[ProgramRoute, ...]) -> dict[str, Any]:
+    headers = inputs.release.headers
+    timeout = f"{inputs.request_timeout_s}s"
+    manager = {
+        "@type": _HCM,
+        "stat_prefix": "http",
+        "use_remote_address": True,
+        "normalize_path": True,
+        "merge_slashes": True,
+        "stream_idle_timeout": timeout,
+        "common_http_protocol_options": {
+            "max_stream_duration": f"{inputs.request_timeout_s + GRACE_S}s",
+            "headers_with_underscores_action": "ALLOW",
+        },
+        "http2_protocol_options": _http2_windows(),
+        "early_header_mutation_extensions": [
+            {"name": "edge", "typed_config": {"@type": _EDGE, "mutations": edge_mutations()}}
+        ],
+        "route_config": {
+            "virtual_hosts": [virtual_host(programs, headers, cluster="picked", timeout=timeout)]
+        },
+        "http_filters": [*http_filters(timeout), _router_filter()],
+        "access_log": [access_log(headers)],
+    }
+    return _listener("http", HTTP_PORT, manager)
+
+
+def _ready_listener() -> dict[str, Any]:
+    """Two of the admin interface's pages for the kubelet and Prometheus; all others answer 404."""
+    pages = [
+        {"match": {"path": "/ready"}, "route": {"cluster": "admin"}},
+        {"match": {"path": "/metrics"}, "route": {"cluster": "admin", "prefix_rewrite": "/stats/prometheus"}},
+    ]
+    manager = {
+        "@type": _HCM,
+        "stat_prefix": "ready",
+        "route_config": {"virtual_hosts": [{"name": "ready", "domains": ["*"], "routes": pages}]},
+        "http_filters": [_router_filter()],
+    }
+    return _listener("ready", READY_PORT, manager)
+
+
+def _listener(name: str, port: int, manager: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "address": _address("0.0.0.0", port),  # noqa: S104 - a pod's port, guarded by NetworkPolicies
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def _router_filter() -> dict[str, Any]:
+    return {
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": _ROUTER, "suppress_envoy_headers": True},
+    }
+
+
+def _picked(destination_header: str) -> dict[str, Any]:
+    """The pod that the picker names in a header; without the header there is no host, and so 503."""
+    return {
+        "name": "picked",
+        "type": "ORIGINAL_DST",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "original_dst_lb_config": {"use_http_header": True, "http_header_name": destination_header},
+        "connect_timeout": "5s",
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+        "circuit_breakers": _no_limits(),
+    }
+
+
+def _picker() -> dict[str, Any]:
+    h2 = {"@type": _H2, "explicit_http_config": {"http2_protocol_options": _http2_windows()}}
+    return {
+        **_loopback("picker", PICKER_PORT),
+        "connect_timeout": "1s",
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+        "circuit_breakers": _no_limits(),
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": h2},
+    }
+
+
+def _admin() -> dict[str, Any]:
+    return {**_loopback("admin", ADMIN_PORT), "connect_timeout": "1s"}
+
+
+def _loopback(name: str, port: int) -> dict[str, Any]:
+    endpoint = {"endpoint": {"address": _address("127.0.0.1", port)}}
+    return {
+        "name": name,
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+
+
+def _address(address: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": address, "port_value": port}}
+
+
+def _http2_windows() -> dict[str, int]:
+    return {
+        "initial_stream_window_size": STREAM_WINDOW_BYTES,
+        "initial_connection_window_size": BUFFER_BYTES,
+    }
+
+
+def _no_limits() -> dict[str, Any]:
+    limits = ("max_connections", "max_pending_requests", "max_requests")
+    return {"thresholds": [dict.fromkeys(limits, MAX_STREAMS)]}
+
+
+def _rules(inputs: EnvoyInputs, ordering: Ordering) -> tuple[Rule, ...]:
+    order = ", then ".join([program.name for program in ordering.programs] + ["default"])
+    return (
+        Rule(
+            id="envoy/edge",
+            reason="Headers that only the router may set are removed from every request before anything reads them.",
+            source="llm-d docs/api-reference/epp-http-headers.md, trust boundary",
+        ),
+        Rule(
+            id="envoy/programs",
+            reason=f"Requests belong to the first program that matches: {order}.",
+            source="AgentProgram spec.match",
+        ),
+        Rule(
+            id="envoy/timeouts",
+            reason=f"A request may take {inputs.request_timeout_s} s, queueing included; Envoy's default is 15 s.",
+            source="spec.router.requestTimeout",
+        ),
+        Rule(
+            id="envoy/picker",
+            reason="The picker sees each request, names the pod in a header, and Envoy sends the request there.",
+            source="llm-d-router v0.10.0 docs/architecture.md",
+        ),
+    )
