@@ -145,6 +145,18 @@ class Reason(StrEnum):
         "UnsupportedVersion",
         "The operator has no option table for this version of the engine.",
     )
+    DISAGGREGATION_UNSUPPORTED = (
+        "DisaggregationUnsupported",
+        "The endpoint picker release cannot split prefill and decode.",
+    )
+    PICKER_STATE_PER_POD = (
+        "PickerStatePerPod",
+        "Each router pod's picker keeps state of its own, so more than one is refused; set router.replicas to 1.",
+    )
+    PRECISE_PREFIX_ROUTING_UNSUPPORTED = (
+        "PrecisePrefixRoutingUnsupported",
+        "The endpoint picker release cannot route by KV events; set router.prefixRouting to Approximate.",
+    )
 
     # Something it refers to, or that stands in its way, is wrong.
     NAME_CONFLICT = (

@@ -103,7 +103,7 @@ def _rows(schema: Schema, path: str, *, required: bool) -> Iterator[str]:
 
 def _default(schema: Schema) -> str:
     default = schema.get("default")
-    return "" if default in (None, {}) else f"`{default}`"
+    return "" if default is None or "properties" in schema else f"`{default}`"
 
 
 def _type(schema: Schema) -> str:

@@ -5,9 +5,10 @@ of them (https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/cus
 Whatever this module does not know it refuses with `Bug`, so that a new kind of field fails the build rather
 than being mangled by the server.
 
-Defaults: scalars as they are; objects as `{}`, and only where something below them has a default, so that the
-server's defaulting reaches it. Empty lists, maps and strings are not written: absent means empty. Statuses get
-no defaults, for the operator writes them in full.
+Defaults: scalars as they are; objects written out in full, and only where something below them has a default.
+(`{}` would be filled in as well when objects are created, but the server evaluates the CEL rules on the bare `{}`
+when the CRD is, and refuses it: "no such key".) Empty lists, maps and strings are not written: absent means
+empty. Statuses get no defaults, for the operator writes them in full.
 """
 
 import copy
@@ -153,7 +154,7 @@ def _default(node: Mapping[str, Any], schema: Schema, where: str) -> object:
         raise Bug(
             f"{where}: the default object differs from the defaults of its fields, which the server applies"
         )
-    return {} if filled else None
+    return filled or None
 
 
 def _stripped(value: Mapping[str, Any]) -> dict[str, Any]:
