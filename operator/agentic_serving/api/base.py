@@ -23,6 +23,7 @@ __all__ = [
     "SERVICE_NAME",
     "SHORT_NAME",
     "ApiModel",
+    "ApiObject",
     "CelRule",
     "Condition",
     "Count",
@@ -179,6 +180,12 @@ class ObjectMeta(ApiModel):
     deletion_timestamp: str | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+
+
+class ApiObject(ApiModel):
+    """Base of the kinds themselves."""
+
+    metadata: ObjectMeta
 
 
 #: For objects whose name becomes a label value.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentic_serving import names
-from agentic_serving.api.base import ApiModel
+from agentic_serving.api.base import ApiModel, ApiObject
 from agentic_serving.api.policy import KVTierPolicy, KVTierPolicySpec, KVTierPolicyStatus
 from agentic_serving.api.program import AgentProgram, AgentProgramSpec, AgentProgramStatus
 from agentic_serving.api.schema import Schema, structural_schema, without_defaults
@@ -14,9 +14,7 @@ from agentic_serving.api.stack import (
     AgenticServingStackStatus,
 )
 
-__all__ = ["KIND_INFOS", "KindInfo", "Root", "crd", "object_schema"]
-
-Root = AgenticServingStack | AgentProgram | KVTierPolicy
+__all__ = ["KIND_INFOS", "KindInfo", "crd", "object_schema"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +35,7 @@ class _Column:
 class KindInfo:
     """What a CRD needs beyond the types."""
 
-    model: type[Root]
+    model: type[ApiObject]
     spec: type[ApiModel]
     status: type[ApiModel]
     plural: str
@@ -114,7 +112,7 @@ _INFOS = (
 KIND_INFOS: dict[str, KindInfo] = {info.kind: info for info in _INFOS}
 
 
-def crd(model: type[Root]) -> dict[str, Any]:
+def crd(model: type[ApiObject]) -> dict[str, Any]:
     """The CustomResourceDefinition of a kind."""
     info = KIND_INFOS[model.__name__]
     return {
@@ -146,7 +144,7 @@ def crd(model: type[Root]) -> dict[str, Any]:
     }
 
 
-def object_schema(model: type[Root]) -> Schema:
+def object_schema(model: type[ApiObject]) -> Schema:
     """The schema of whole objects of a kind; `metadata` is the API server's own business."""
     info = KIND_INFOS[model.__name__]
     spec, status = structural_schema(info.spec), without_defaults(structural_schema(info.status))

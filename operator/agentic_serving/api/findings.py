@@ -23,6 +23,10 @@ class Finding:
     message: str
     severity: Literal["Error", "Warning"] = "Error"
 
+    def __post_init__(self) -> None:
+        # A member of conditions.Reason becomes a plain string, which YAML and JSON can hold.
+        object.__setattr__(self, "reason", str(self.reason))
+
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
 

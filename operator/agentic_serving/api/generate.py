@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from agentic_serving.api.crd import KIND_INFOS, Root, crd, object_schema
+from agentic_serving.api.base import ApiObject
+from agentic_serving.api.crd import KIND_INFOS, crd, object_schema
 from agentic_serving.api.reference import api_reference, conditions_reference
 from agentic_serving.names import API_VERSION
 
@@ -38,7 +39,7 @@ def generated_files() -> dict[str, str]:
     return files
 
 
-def editor_schema(model: type[Root]) -> dict[str, Any]:
+def editor_schema(model: type[ApiObject]) -> dict[str, Any]:
     """JSON Schema for editors: as the CRD's, but closed, so that a misspelt field is underlined."""
     schema = _closed(object_schema(model))
     schema["properties"] |= {

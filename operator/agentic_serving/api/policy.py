@@ -7,12 +7,12 @@ from pydantic import Field
 from agentic_serving.api.base import (
     SHORT_NAME,
     ApiModel,
+    ApiObject,
     CelRule,
     Condition,
     Count,
     DnsSubdomain,
     Generation,
-    ObjectMeta,
     QuantityString,
 )
 from agentic_serving.api.capability import Capability
@@ -114,10 +114,9 @@ class KVTierPolicyStatus(ApiModel):
     """Every intent of the policy and the worst state any attached stack reports for it."""
 
 
-class KVTierPolicy(ApiModel):
+class KVTierPolicy(ApiObject):
     """Where KV cache goes when it leaves the accelerator's memory, for every stack that refers to it."""
 
-    metadata: ObjectMeta
     spec: KVTierPolicySpec
     status: KVTierPolicyStatus = KVTierPolicyStatus()
 

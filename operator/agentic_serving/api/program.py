@@ -7,6 +7,7 @@ from pydantic import Field
 from agentic_serving.api.base import (
     SHORT_NAME,
     ApiModel,
+    ApiObject,
     CelRule,
     Condition,
     DnsLabel,
@@ -14,7 +15,6 @@ from agentic_serving.api.base import (
     Generation,
     HeaderName,
     LocalReference,
-    ObjectMeta,
 )
 
 __all__ = [
@@ -162,10 +162,9 @@ class AgentProgramStatus(ApiModel):
     """Ready, Accepted, Overlapping, SLOMet, Reconciling, Stalled."""
 
 
-class AgentProgram(ApiModel):
+class AgentProgram(ApiObject):
     """A class of agentic application: the agents it consists of, how its requests are recognised, its objective."""
 
-    metadata: ObjectMeta
     spec: AgentProgramSpec
     status: AgentProgramStatus = AgentProgramStatus()
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from agentic_serving.api.base import (
     SERVICE_NAME,
     ApiModel,
+    ApiObject,
     CelRule,
     Condition,
     Count,
@@ -15,7 +16,6 @@ from agentic_serving.api.base import (
     DurationString,
     Generation,
     LocalReference,
-    ObjectMeta,
     QuantityString,
 )
 from agentic_serving.api.capability import Capability
@@ -515,10 +515,9 @@ class AgenticServingStackStatus(ApiModel):
     """The programs that this stack serves."""
 
 
-class AgenticServingStack(ApiModel):
+class AgenticServingStack(ApiObject):
     """One served model: engine pools, KV tiers and router."""
 
-    metadata: ObjectMeta
     spec: AgenticServingStackSpec
     status: AgenticServingStackStatus = AgenticServingStackStatus()
 
