@@ -1,0 +1,331 @@
+"""vLLM: from what is asked of a role to its command line, environment, probes and abilities. Pure.
+
+Options are generated in long form and always the same order, each as one `--name=value` element, so that no
+value can become an option. Nothing here depends on anything but its inputs and the tables.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agentic_serving.api.findings import Finding
+from agentic_serving.api.quantities import parse_bytes
+from agentic_serving.capacity.accelerator import Accelerator
+from agentic_serving.engines.abilities import capabilities, package_findings
+from agentic_serving.engines.base import (
+    EngineInputs,
+    EnginePlan,
+    Option,
+    Probe,
+    Probes,
+    Tuning,
+    UserEnv,
+    literal,
+)
+from agentic_serving.engines.connectors import (
+    COMBINE_RULE,
+    NIXL_PORT,
+    NIXL_RULE,
+    RECOMPUTE_RULE,
+    children,
+    combine,
+    connector_problems,
+    nixl_connector,
+)
+from agentic_serving.engines.environment import STARTUP_S, environment, uses_nixl
+from agentic_serving.engines.rules import POD_RULES, option_rule
+from agentic_serving.engines.tables import EngineTable, Family, VersionTable, load_vllm
+from agentic_serving.engines.userinput import (
+    BLOCK_TOKENS,
+    check_user_args,
+    check_user_env,
+    remaining_args,
+    tuned,
+)
+from agentic_serving.engines.versions import resolve
+from agentic_serving.errors import Bug
+
+__all__ = [
+    "BLOCK_TOKENS",
+    "RUN_AS_USER",
+    "combine",
+    "default_version",
+    "nixl_connector",
+    "plan",
+    "tokenizer_args",
+    "tuning",
+]
+
+#: User of vLLM's own image for running without root. Source: vLLM, docker/entrypoints/vllm-nonroot-entrypoint.sh.
+RUN_AS_USER = 2000
+#: Time for the router to see that a pod is going before it stops taking requests; its informers take well under a second.
+PRE_STOP_S = 5
+#: From the end of the drain to the end of the process: API server, engine core and workers stop one after another.
+STOP_MARGIN_S = 30
+_QUIET_ENDPOINTS = "/health,/metrics,/v1/models"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Context:
+    inputs: EngineInputs
+    engine: EngineTable
+    table: VersionTable
+    tuning: Tuning
+    family: Family | None
+
+
+def default_version() -> str:
+    """The version that stacks run which name none."""
+    return load_vllm().default_version
+
+
+def tuning(
+    user_args: Sequence[str], user_env: Sequence[UserEnv], accelerator: Accelerator, version: str
+) -> Tuning:
+    """What the user's arguments change for router, sizing and tiers as well: needed before `plan`."""
+    return tuned(user_args, user_env, accelerator, _table(version))
+
+
+def tokenizer_args(model_ref: str, *, revision: str | None = None, port: int = 8000) -> tuple[str, ...]:
+    """Container arguments of the tokenizer for precise prefix routing: vLLM's render server, which needs no device.
+
+    Source: vLLM 0.33.0, vllm/entrypoints/cli/launch.py; llm-d v0.10, precise prefix cache guide.
+    """
+    args = ["launch", "render", literal(model_ref), f"--port={port}"]
+    if revision:
+        args.append(f"--revision={literal(revision)}")
+    return tuple(args)
+
+
+def plan(inputs: EngineInputs) -> EnginePlan:
+    """The engine container of one role. A plan with an Error among its findings must not be run."""
+    context = _context(inputs)
+    options = _options(context)
+    variables = environment(inputs)
+    nixl = uses_nixl(inputs)
+    request, limit = _memory(inputs)
+    return EnginePlan(
+        command=("vllm", "serve"),
+        args=(literal(inputs.model_ref), *(o.text for o in options), *_user_args(context)),
+        options=options,
+        env=variables,
+        port=inputs.port,
+        metrics_port=inputs.port,
+        kv_events_port=inputs.kv_events.port if inputs.kv_events else None,
+        nixl_port=NIXL_PORT if nixl else None,
+        ports=_ports(inputs, nixl=nixl),
+        shm_bytes=inputs.accelerator.shared_memory_bytes + inputs.tier_shm_bytes,
+        memory_request_bytes=request,
+        memory_limit_bytes=limit,
+        run_as_user=RUN_AS_USER,
+        block_tokens=context.tuning.block_tokens,
+        max_num_seqs=context.tuning.max_num_seqs,
+        probes=_probes(inputs.port),
+        pre_stop_s=PRE_STOP_S,
+        termination_grace_s=PRE_STOP_S + inputs.shutdown_timeout_s + STOP_MARGIN_S,
+        rules=(*POD_RULES, *_connector_rules(inputs.connector)),
+        capabilities=capabilities(inputs, context.tuning, context.table),
+        findings=tuple(_findings(context, options)),
+    )
+
+
+def _table(version: str) -> VersionTable:
+    """The version's table; the oldest for a version that is refused anyway, so that one pass finds all problems."""
+    return resolve(version).table or load_vllm().versions[0]
+
+
+def _context(inputs: EngineInputs) -> _Context:
+    engine = load_vllm()
+    table = _table(inputs.version)
+    own = tuned(inputs.user_args, inputs.user_env, inputs.accelerator, table)
+    family = engine.family(inputs.model_ref, inputs.served_name)
+    if own.tool_parser is None and family is not None and own.auto_tool_choice is not False:
+        own = replace(own, tool_parser=family.tool)
+    if own.reasoning_parser is None and family is not None:
+        own = replace(own, reasoning_parser=family.reasoning)
+    if own.auto_tool_choice is None:
+        own = replace(own, auto_tool_choice=own.tool_parser is not None)
+    return _Context(inputs=inputs, engine=engine, table=table, tuning=own, family=family)
+
+
+def _options(context: _Context) -> tuple[Option, ...]:
+    inputs, settings = context.inputs, context.tuning
+    pairs: list[tuple[str, str | None]] = [
+        ("--served-model-name", literal(inputs.served_name)),
+        ("--port", str(inputs.port)),
+    ]
+    if inputs.revision is not None:
+        pairs.append(("--revision", literal(inputs.revision)))
+    if inputs.context_length is not None:
+        pairs.append(("--max-model-len", str(inputs.context_length)))
+    pairs += _parallel(inputs)
+    pairs += [
+        ("--enable-prefix-caching", None),
+        ("--block-size", str(settings.block_tokens)),
+        ("--max-num-seqs", str(settings.max_num_seqs)),
+        ("--shutdown-timeout", str(inputs.shutdown_timeout_s)),
+        ("--enable-force-include-usage", None),
+        ("--enable-prompt-tokens-details", None),
+        ("--disable-access-log-for-endpoints", _QUIET_ENDPOINTS),
+    ]
+    pairs += _transfer(inputs)
+    options = [Option(name=name, value=value, rule=option_rule(name)) for name, value in pairs]
+    return (*options, *_parsers(context), *_accelerator_options(context))
+
+
+def _parallel(inputs: EngineInputs) -> list[tuple[str, str | None]]:
+    split = inputs.parallelism
+    sizes = [
+        ("--tensor-parallel-size", split.tensor),
+        ("--pipeline-parallel-size", split.pipeline),
+        ("--data-parallel-size", split.data),
+    ]
+    pairs: list[tuple[str, str | None]] = [(name, str(size)) for name, size in sizes if size > 1]
+    if split.expert:
+        pairs.append(("--enable-expert-parallel", None))
+    return pairs
+
+
+def _transfer(inputs: EngineInputs) -> list[tuple[str, str | None]]:
+    pairs: list[tuple[str, str | None]] = []
+    if inputs.connector is not None:
+        pairs.append(("--kv-transfer-config", _json(inputs.connector)))
+    if inputs.kv_events is not None:
+        pairs.append(("--kv-events-config", _kv_events(inputs)))
+    differs = inputs.peer_tensor not in (None, inputs.parallelism.tensor)
+    if inputs.accelerator.vendor == "AMD" and differs and uses_nixl(inputs):
+        pairs.append(("--attention-backend", "ROCM_ATTN"))
+    return pairs
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True)
+
+
+def _kv_events(inputs: EngineInputs) -> str:
+    events = inputs.kv_events
+    if events is None:
+        raise Bug("no KV events are asked for")
+    return _json(
+        {
+            "enable_kv_cache_events": True,
+            "publisher": "zmq",
+            "endpoint": f"tcp://*:{events.port}",
+            "topic": f"kv@$(POD_IP):{events.endpoint_port}@{literal(inputs.served_name)}",
+        }
+    )
+
+
+def _parsers(context: _Context) -> tuple[Option, ...]:
+    """Tool calls and reasoning: the user's parsers, else those of the model's family."""
+    settings, family = context.tuning, context.family
+    found: list[Option] = []
+    tool_source = _parser_source(family, settings.tool_parser, family.tool if family else None)
+    if settings.auto_tool_choice:
+        found.append(
+            Option(
+                name="--enable-auto-tool-choice", rule=option_rule("--enable-auto-tool-choice", tool_source)
+            )
+        )
+    if settings.tool_parser is not None:
+        name = "--tool-call-parser"
+        found.append(Option(name=name, value=settings.tool_parser, rule=option_rule(name, tool_source)))
+    if settings.reasoning_parser is not None:
+        name = "--reasoning-parser"
+        source = _parser_source(family, settings.reasoning_parser, family.reasoning if family else None)
+        found.append(Option(name=name, value=settings.reasoning_parser, rule=option_rule(name, source)))
+    return tuple(found)
+
+
+def _parser_source(family: Family | None, used: str | None, familys: str | None) -> str:
+    return family.source if family is not None and used == familys else "spec.engine.args"
+
+
+def _accelerator_options(context: _Context) -> tuple[Option, ...]:
+    """The accelerator's own, where the user says nothing else."""
+    table = context.table.options
+    users = {text.partition("=")[0] for text in context.inputs.user_args}
+    users = {table[name].name for name in users if name in table}
+    settings = [s for s in context.inputs.accelerator.args if s.name not in users]
+    rules = [
+        replace(option_rule("--port"), id=f"accelerator/{s.name[2:]}", reason=s.reason, source=s.source)
+        for s in settings
+    ]
+    return tuple(
+        Option(name=s.name, value=s.value or None, rule=r) for s, r in zip(settings, rules, strict=True)
+    )
+
+
+def _user_args(context: _Context) -> tuple[str, ...]:
+    return remaining_args(context.inputs.user_args, context.engine, context.table)
+
+
+def _ports(inputs: EngineInputs, *, nixl: bool) -> tuple[tuple[str, int], ...]:
+    ports = [("http", inputs.port)]
+    if inputs.kv_events is not None:
+        ports.append(("kv-events", inputs.kv_events.port))
+    if nixl:
+        ports.append(("nixl", NIXL_PORT))
+    return tuple(ports)
+
+
+def _probes(port: int) -> Probes:
+    """vLLM listens once the weights are loaded; afterwards /health fails only when the engine is dead."""
+
+    def probe(*, failures: int, timeout_s: int) -> Probe:
+        return Probe(path="/health", port=port, period_s=10, timeout_s=timeout_s, failure_threshold=failures)
+
+    return Probes(
+        startup=probe(failures=STARTUP_S // 10, timeout_s=5),
+        readiness=probe(failures=3, timeout_s=5),
+        # A busy API server answers late: a minute of silence before a restart that would lose every cache.
+        liveness=probe(failures=6, timeout_s=10),
+    )
+
+
+def _memory(inputs: EngineInputs) -> tuple[int | None, int | None]:
+    """(request, limit) in bytes; a memory volume counts against the containers that write to it."""
+    base = inputs.host_memory_bytes
+    if base is None and inputs.accelerator.memory_request is not None:
+        base = parse_bytes(inputs.accelerator.memory_request)
+    if base is not None:
+        return base + inputs.tier_memory_bytes, base + inputs.tier_memory_bytes
+    return inputs.tier_memory_bytes or None, None
+
+
+def _connector_rules(connector: Mapping[str, Any] | None) -> tuple[Any, ...]:
+    names = [part.get("kv_connector") for part in children(connector)]
+    rules = []
+    if "NixlConnector" in names:
+        rules.append(NIXL_RULE)
+    if connector is not None and connector.get("kv_load_failure_policy") == "recompute":
+        rules.append(RECOMPUTE_RULE)
+    if len(names) > 1:
+        rules.append(COMBINE_RULE)
+    return tuple(rules)
+
+
+def _findings(context: _Context, options: Sequence[Option]) -> list[Finding]:
+    inputs, table = context.inputs, context.table
+    found = list(resolve(inputs.version).findings)
+    if inputs.model_ref.startswith("-"):
+        message = "starts with a dash, which vLLM would read as an option: name another folder or repository"
+        found.append(Finding(path="spec.model.source", reason="InvalidModelReference", message=message))
+    if context.tuning.auto_tool_choice and context.tuning.tool_parser is None:
+        message = "--enable-auto-tool-choice needs a parser: add --tool-call-parser"
+        found.append(Finding(path="spec.engine.args", reason="MissingParser", message=message))
+    replaceable = {s.name for s in inputs.accelerator.args}
+    generated = [o.name for o in options if o.name not in replaceable]
+    found += check_user_args(
+        inputs.user_args, context.engine, table, accelerator=inputs.accelerator, generated=generated
+    )
+    settings = {s.name for s in inputs.accelerator.env}
+    users = {e.name for e in inputs.user_env}
+    others = [v.name for v in environment(replace(inputs, user_env=())) if v.name not in settings & users]
+    found += check_user_env(inputs.user_env, context.engine, generated=others)
+    found += package_findings(inputs, table)
+    problems = connector_problems(inputs.connector, table)
+    if problems:
+        raise Bug(f"the generated connector is wrong: {'; '.join(problems)}")
+    return found
