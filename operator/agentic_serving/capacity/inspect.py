@@ -89,7 +89,7 @@ def _profile(config: HfConfig, element_bytes: int, name: str) -> ModelProfile:
         n_attention_heads=n_heads,
         n_layers=config.optional_count("num_hidden_layers", "n_layer"),
         head_dim=head_dim,
-        mixture_of_experts=any((config.optional_count(key) or 0) > 1 for key in _EXPERT_COUNTS),
+        mixture_of_experts=any(config.index(key) > 1 for key in _EXPERT_COUNTS),
         max_context_tokens=config.optional_count("max_position_embeddings", "n_positions"),
         sources=(f"derived from config.json, model_type {config.model_type}",),
     )

@@ -19,7 +19,7 @@ from agentic_serving.capacity.inspect import CannotTell, inspect_config
 from agentic_serving.capacity.profile import ModelProfile
 from agentic_serving.errors import InvalidInput
 
-__all__ = ["find_model", "load_models"]
+__all__ = ["ModelTable", "find_model", "load_models", "read_table"]
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200)]
 
@@ -34,29 +34,32 @@ class _ModelFile(FileModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class ModelTable:
+    """The contents of one folder of model files."""
+
     profiles: Mapping[str, ModelProfile]
     names: Mapping[str, str]  # lower-case name or alias → key of profiles
 
 
 def load_models(*, kv_element_bytes: int = 2) -> Mapping[str, ModelProfile]:
-    """All known models by their Hugging Face repository names.
-
-    Raises:
-        InvalidInput: a file is wrong; the field is its name.
-    """
-    return _read_table(templates_dir() / "models", kv_element_bytes).profiles
+    """All known models by their Hugging Face repository names."""
+    return read_table(templates_dir() / "models", kv_element_bytes).profiles
 
 
 def find_model(name: str, *, kv_element_bytes: int = 2) -> ModelProfile | None:
     """The model of that repository name or alias, in any case; None where the table has none."""
-    table = _read_table(templates_dir() / "models", kv_element_bytes)
+    table = read_table(templates_dir() / "models", kv_element_bytes)
     key = table.names.get(name.lower())
     return None if key is None else table.profiles[key]
 
 
 @cache
-def _read_table(folder: Path, kv_element_bytes: int) -> _Table:
+def read_table(folder: Path, kv_element_bytes: int = 2) -> ModelTable:
+    """The models of a folder at one size of cache elements.
+
+    Raises:
+        InvalidInput: a file is wrong; the field is its name.
+    """
     profiles: dict[str, ModelProfile] = {}
     names: dict[str, str] = {}
     for path, data in read_folder(folder, _ModelFile):
@@ -65,7 +68,7 @@ def _read_table(folder: Path, kv_element_bytes: int) -> _Table:
             if name.lower() in names:
                 raise InvalidInput(path.name, f"names {name!r}, which another file names too")
             names[name.lower()] = data.name
-    return _Table(MappingProxyType(profiles), MappingProxyType(names))
+    return ModelTable(MappingProxyType(profiles), MappingProxyType(names))
 
 
 def _profile(file: str, data: _ModelFile, kv_element_bytes: int) -> ModelProfile:
