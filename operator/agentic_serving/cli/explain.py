@@ -8,7 +8,7 @@ import click
 
 from agentic_serving.api.quantities import format_bytes
 from agentic_serving.capacity.accelerator import load_accelerators
-from agentic_serving.capacity.profile import load_models
+from agentic_serving.capacity.models import load_models
 from agentic_serving.cli.options import output as output_option
 from agentic_serving.cli.output import data, located, table
 from agentic_serving.cli.planning import plan_files
