@@ -16,7 +16,7 @@ _MAX_NAME_CHARS = 80
 _JSON_NAMES: dict[type, str] = {
     bool: "true or false",
     int: "a number",
-    float: "a number",
+    float: "a number with a fraction",
     str: "a string",
     list: "a list",
     dict: "an object",
