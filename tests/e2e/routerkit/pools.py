@@ -1,0 +1,107 @@
+"""A pool of two echoing pods on a real API server, as an endpoint picker sees it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.e2e.localcluster.cluster import Cluster
+from tests.e2e.routerkit.upstream import echo
+
+__all__ = ["Pool", "pool_of_two"]
+
+NAMESPACE = "router"
+#: Pickers read pods, not EndpointSlices, so loopback addresses do; both pods listen on the pool's one port.
+PREFILL_ADDRESS, DECODE_ADDRESS = "127.0.0.2", "127.0.0.3"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """The pool `pool` and its pods' endpoints; as an aggregated pool, it has two replicas."""
+
+    cluster: Cluster
+    name: str
+    namespace: str
+    prefill: str
+    decode: str
+
+
+@contextmanager
+def pool_of_two(cluster: Cluster) -> Iterator[Pool]:
+    """InferencePool, an objective of each picker's group, and two Ready pods."""
+    with echo(PREFILL_ADDRESS) as first:
+        port = int(first.endpoint.rsplit(":", 1)[1])
+        with echo(DECODE_ADDRESS, port) as second:
+            cluster.create_namespace(NAMESPACE)
+            cluster.apply([_service_account(), _inference_pool(port), *_objectives()])
+            for name, address in (("prefill", PREFILL_ADDRESS), ("decode", DECODE_ADDRESS)):
+                cluster.apply([_pod(name)])
+                status = json.dumps({"status": _ready(address)})
+                cluster.kubectl(
+                    "patch",
+                    "pod",
+                    name,
+                    "-n",
+                    NAMESPACE,
+                    "--subresource=status",
+                    "--type=merge",
+                    "-p",
+                    status,
+                )
+            yield Pool(
+                cluster=cluster,
+                name="pool",
+                namespace=NAMESPACE,
+                prefill=first.endpoint,
+                decode=second.endpoint,
+            )
+
+
+def _service_account() -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta("default")}
+
+
+def _inference_pool(port: int) -> dict[str, Any]:
+    return {
+        "apiVersion": "inference.networking.k8s.io/v1",
+        "kind": "InferencePool",
+        "metadata": _meta("pool"),
+        "spec": {
+            "selector": {"matchLabels": {"app": "engine"}},
+            "targetPorts": [{"number": port}],
+            "endpointPickerRef": {"name": "picker", "port": {"number": 9002}},
+        },
+    }
+
+
+def _objectives() -> Iterator[dict[str, Any]]:
+    for group in ("llm-d.ai", "inference.networking.x-k8s.io"):
+        yield {
+            "apiVersion": f"{group}/v1alpha2",
+            "kind": "InferenceObjective",
+            "metadata": _meta("urgent"),
+            "spec": {"priority": 7, "poolRef": {"name": "pool"}},
+        }
+
+
+def _pod(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**_meta(name), "labels": {"app": "engine", "llm-d.ai/role": name}},
+        "spec": {"nodeName": "none", "containers": [{"name": "engine", "image": "echo"}]},
+    }
+
+
+def _ready(address: str) -> dict[str, Any]:
+    return {
+        "phase": "Running",
+        "podIP": address,
+        "podIPs": [{"ip": address}],
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }
+
+
+def _meta(name: str) -> dict[str, Any]:
+    return {"name": name, "namespace": NAMESPACE}
