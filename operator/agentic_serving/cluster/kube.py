@@ -17,6 +17,7 @@ from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException
 
 from agentic_serving import __version__, names
+from agentic_serving.cluster.access import Access, access_of
 from agentic_serving.cluster.answers import error_from
 from agentic_serving.cluster.config import load_configuration
 from agentic_serving.cluster.discovery import DISCOVERY_ACCEPT, served_kinds
@@ -179,6 +180,10 @@ class KubeCluster:
         for path in ("/api", "/apis"):
             found |= served_kinds(await self._call(_Request("discover", None, path, accept=DISCOVERY_ACCEPT)))
         return frozenset(found)
+
+    async def access(self) -> Access:
+        """How a second client in this process reaches the same API server."""
+        return await access_of(self._configuration)
 
     async def close(self) -> None:
         await self._transport.close()

@@ -1,0 +1,200 @@
+"""Make the objects of a stack what the plan says: compare, apply what differs, remove what is no longer wanted.
+
+Every write is preceded by a comparison, so a pass over a stack at rest sends nothing. An object that is not ours
+is never touched: neither adopted, overwritten nor deleted.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from agentic_serving import names
+from agentic_serving.cluster import kinds
+from agentic_serving.cluster.diff import needs_apply
+from agentic_serving.cluster.port import Kind, Manifest
+from agentic_serving.controller.context import Parts, Problem, StackPass
+from agentic_serving.controller.keys import owner_reference
+from agentic_serving.errors import ClusterError, Conflict, NotFound, Unavailable, Waiting
+
+__all__ = ["NameConflict", "apply_all", "prune"]
+
+_log = logging.getLogger(__name__)
+#: How soon to look again at an object that is on its way out; its deletion is an event as well.
+_TERMINATING_S = 10.0
+#: What must be in place before anything old is removed: without these the new would not serve.
+_ESSENTIAL = frozenset(
+    {kinds.DEPLOYMENT, kinds.SERVICE, kinds.CONFIG_MAP, kinds.SERVICE_ACCOUNT, kinds.INFERENCE_POOL}
+)
+
+
+class NameConflict(Conflict):
+    """An object of the name that we need belongs to somebody else."""
+
+
+async def apply_all(parts: Parts, work: StackPass, bodies: Iterable[Manifest]) -> list[Problem]:
+    """Bring every object to its desired state, in order; the result is what went wrong with which.
+
+    A problem with one object does not keep the others from being applied.
+
+    Raises:
+        Unavailable: the API server does not answer; going on would only add to its load.
+    """
+    problems: list[Problem] = []
+    for body in bodies:
+        kind = kinds.of(body)
+        try:
+            await _apply_one(parts, work, kind, body)
+        except Unavailable:
+            raise
+        except (ClusterError, Waiting) as error:
+            problems.append(Problem(kind=kind, name=body["metadata"]["name"], error=error))
+    return problems
+
+
+async def _apply_one(parts: Parts, work: StackPass, kind: Kind, body: Manifest) -> None:
+    name = body["metadata"]["name"]
+    live = parts.store.get(kind, work.namespace, name)
+    if live is None:
+        # Not among the objects with our label. A foreign one of that name may still be there.
+        live = await _existing(parts, kind, work.namespace, name)
+    if live is None:
+        parts.store.put(kind, await parts.cluster.apply(kind, body))
+        return
+    _check_ours(work, kind, live)
+    difference = needs_apply(body, live)
+    if difference is None:
+        parts.store.put(kind, live)
+        return
+    _log.debug("applying", extra={"object": f"{kind.kind}/{name}", "because": difference})
+    await _apply_over(parts, kind, body, live)
+
+
+async def _apply_over(parts: Parts, kind: Kind, body: Manifest, live: Manifest) -> None:
+    # The uid is a precondition: should the object have been replaced meanwhile, it may not be ours any more.
+    exact = {**body, "metadata": {**body["metadata"], "uid": live["metadata"]["uid"]}}
+    try:
+        parts.store.put(kind, await parts.cluster.apply(kind, exact))
+    except Conflict:
+        await _refresh(parts, kind, live)
+        raise
+
+
+async def _existing(parts: Parts, kind: Kind, namespace: str, name: str) -> Manifest | None:
+    try:
+        return await parts.cluster.get(kind, namespace, name)
+    except NotFound as error:
+        if not error.reason:
+            raise  # the kind itself is not served
+        return None
+
+
+async def _refresh(parts: Parts, kind: Kind, known: Manifest) -> None:
+    """Replace what turned out to be stale."""
+    metadata = known["metadata"]
+    live = await _existing(parts, kind, metadata["namespace"], metadata["name"])
+    parts.store.remove(kind, known)
+    if (
+        live is not None
+        and (live["metadata"].get("labels") or {}).get(names.MANAGED_BY_LABEL) == names.MANAGED_BY_VALUE
+    ):
+        parts.store.put(kind, live)
+
+
+def _check_ours(work: StackPass, kind: Kind, live: Manifest) -> None:
+    """That we may write this object.
+
+    Raises:
+        NameConflict: it belongs to somebody else.
+        Waiting: it is on its way out.
+    """
+    name = live["metadata"]["name"]
+    owner = owner_reference(live)
+    if owner is None and not _is_ours_without_owner(work, live):
+        raise NameConflict(
+            f"exists and was not made for this stack; rename the stack, or delete it: kubectl delete "
+            f"{kind} {name} -n {work.namespace}"
+        )
+    if owner is not None and owner.get("uid") != work.uid:
+        if (owner.get("kind"), owner.get("name")) == (kinds.STACK.kind, work.key.name):
+            raise Waiting(
+                "belongs to an earlier stack of this name and is being removed", after_s=_TERMINATING_S
+            )
+        raise NameConflict(
+            f"is controlled by {owner.get('kind')} {owner.get('name')}; rename the stack, or delete that object"
+        )
+    if "deletionTimestamp" in live["metadata"]:
+        raise Waiting("is being deleted", after_s=_TERMINATING_S)
+
+
+def _is_ours_without_owner(work: StackPass, live: Manifest) -> bool:
+    """Somebody removed the owner reference of an object that we applied: field ownership remembers us."""
+    metadata = live["metadata"]
+    if (metadata.get("labels") or {}).get(names.OWNER_UID_LABEL) != work.uid:
+        return False
+    return any(
+        entry.get("manager") == names.FIELD_MANAGER and entry.get("operation") == "Apply"
+        for entry in metadata.get("managedFields") or ()
+    )
+
+
+async def prune(parts: Parts, work: StackPass, wanted: Iterable[Manifest]) -> list[Problem]:
+    """Delete the stack's objects that the plan no longer has.
+
+    Only with everything essential in place, a recent lease, and a plan made from the newest spec: the stack is
+    read again from the API server first, since what we hold may be older than the objects that it asks for.
+
+    Raises:
+        Waiting: this is not the time; look again.
+    """
+    keep = {(kinds.of(body), body["metadata"]["name"]) for body in wanted}
+    extra = [
+        (kind, obj)
+        for kind, obj in parts.store.owned_by(work.uid)
+        if (kind, obj["metadata"]["name"]) not in keep and _may_delete(work, obj)
+    ]
+    if not extra or any(problem.kind in _ESSENTIAL for problem in work.problems):
+        return []
+    await _check_newest(parts, work)
+    problems: list[Problem] = []
+    for kind, obj in extra:
+        if not parts.fresh():
+            raise Waiting("the lease was not renewed lately; nothing is deleted", after_s=_TERMINATING_S)
+        try:
+            await _delete(parts, kind, obj)
+        except Unavailable:
+            raise
+        except ClusterError as error:
+            problems.append(Problem(kind=kind, name=obj["metadata"]["name"], error=error))
+    return problems
+
+
+def _may_delete(work: StackPass, obj: Manifest) -> bool:
+    owner = owner_reference(obj)
+    return owner is not None and owner.get("uid") == work.uid and "deletionTimestamp" not in obj["metadata"]
+
+
+async def _check_newest(parts: Parts, work: StackPass) -> None:
+    live = await parts.cluster.get(kinds.STACK, work.namespace, work.key.name)
+    known = work.raw["metadata"]
+    now = live["metadata"]
+    if (now["uid"], now.get("generation")) != (known["uid"], known.get("generation")):
+        parts.store.put(kinds.STACK, live)
+        raise Waiting("the spec changed meanwhile", after_s=0.0)
+
+
+async def _delete(parts: Parts, kind: Kind, obj: Manifest) -> None:
+    metadata = obj["metadata"]
+    try:
+        await parts.cluster.delete(
+            kind,
+            metadata["namespace"],
+            metadata["name"],
+            uid=metadata["uid"],
+            resource_version=metadata["resourceVersion"],
+        )
+    except NotFound:
+        pass
+    except Conflict:
+        # It changed since we saw it (a status, or its owner): look again before deleting.
+        await _refresh(parts, kind, obj)
+        raise
+    parts.store.remove(kind, obj)
