@@ -1,9 +1,11 @@
 """The local cluster itself: pods become Ready, writes are counted, faults reach the client, CRDs install."""
 
 import http.client
+import itertools
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -14,8 +16,10 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+
+from tests.e2e.localcluster import controlplane, process, providers
 from tests.e2e.localcluster.calls import matching
-from tests.e2e.localcluster.controlplane import ControlPlane, Response
+from tests.e2e.localcluster.controlplane import ControlPlane, Options, Response
 from tests.e2e.localcluster.faultproxy import FaultProxy
 from tests.e2e.localcluster.faults import (
     Action,
@@ -244,6 +248,54 @@ def test_an_expired_watch_says_so(client: Client, fault_proxy: FaultProxy) -> No
     fault_proxy.plan(rule)
     *_, last = client.watch()
     assert (last["type"], last["object"]["code"]) == ("ERROR", 410)
+
+
+def test_a_given_cluster_is_used_and_left_running(
+    control_plane: ControlPlane, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(providers.GIVEN, str(control_plane.kubeconfig))
+    with providers.open_cluster() as cluster:
+        assert not isinstance(cluster, ControlPlane)
+        cluster.apply([config_map("seen")], namespace=namespace)
+        cluster.kubectl("create", "serviceaccount", "someone", "-n", namespace)
+        assert cluster.user_kubeconfig(namespace, "someone").is_file()
+    assert exists(control_plane, namespace, "seen")
+
+
+def test_a_port_taken_meanwhile_is_replaced_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between choosing a free port and binding it, somebody else may bind it."""
+    choose = process.free_ports
+    with socket.socket() as thief:
+        thief.bind(("127.0.0.1", 0))
+        thief.listen()
+        choices = [[*choose(2), thief.getsockname()[1]]]
+        monkeypatch.setattr(controlplane, "free_ports", lambda n: choices.pop() if choices else choose(n))
+        with ControlPlane(Options(controllers=False, pods=False)) as cp:
+            assert cp.request("GET", "/readyz").code == 200
+        assert choices == []
+
+
+def test_the_command_line_keeps_a_cluster_until_sigterm_and_leaves_nothing(tmp_path: Path) -> None:
+    copy = tmp_path / "kubeconfig"
+    command = [
+        sys.executable,
+        "-m",
+        "tests.e2e.localcluster",
+        "up",
+        "--no-crds",
+        "--kubeconfig-out",
+        str(copy),
+    ]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as up:
+        assert up.stdout is not None
+        printed = list(itertools.takewhile(lambda line: "Ctrl-C" not in line, up.stdout))
+        assert f"  export KUBECONFIG={copy}\n" in printed
+        (logs,) = (line for line in printed if "logs:" in line)
+        assert copy.stat().st_mode & 0o077 == 0
+        up.terminate()
+        assert up.wait(30) == 128 + signal.SIGTERM
+    assert not copy.exists()
+    assert not Path(logs.split()[1]).parent.exists()
 
 
 def test_nothing_is_left_when_the_test_process_is_killed() -> None:

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from .cluster import Cluster
 from .controlplane import ControlPlane, Options
 from .faultproxy import FaultProxy
+from .providers import choose, open_cluster
 
-__all__ = ["bare_api_server", "control_plane", "fault_proxy", "namespace"]
+__all__ = ["any_cluster", "bare_api_server", "control_plane", "fault_proxy", "namespace"]
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +21,16 @@ def control_plane() -> Iterator[ControlPlane]:
     """Everything: controllers, scheduler, kwok's nodes; no third-party CRDs until a test installs some."""
     with ControlPlane() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def any_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The cluster a developer chose (`providers.py`), for tests that need neither audit log nor restarts."""
+    if choose() == "own":
+        yield request.getfixturevalue("control_plane")
+        return
+    with open_cluster() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
