@@ -1,0 +1,290 @@
+"""Rendered configurations in the real Envoy: accepted in every shape, and doing what they say to each request."""
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentic_serving.api.program import Client, HeaderMatch
+from agentic_serving.render.envoy import EnvoyInputs, envoy_config
+from agentic_serving.render.envoy_routes import SESSION
+from agentic_serving.render.matching import OWNED_HEADERS, ProgramRoute
+from agentic_serving.render.regex import why_refused
+from agentic_serving.render.releases import load_release
+from tests.e2e.localcluster.process import wait_until
+from tests.e2e.routerkit.envoys import RunningEnvoy, refusal, running, without_picker
+from tests.e2e.routerkit.upstream import echo
+
+LLMD = load_release("llm-d-0.10")
+FAIRNESS, OBJECTIVE = LLMD.headers.fairness, LLMD.headers.objective
+
+
+def header(name: str, value: str, *, regex: bool = False) -> HeaderMatch:
+    return HeaderMatch(name=name, type="RegularExpression" if regex else "Exact", value=value)
+
+
+def program(
+    name: str,
+    *,
+    clients: tuple[Client, ...] = (),
+    headers: tuple[HeaderMatch, ...] = (),
+    session_header: str | None = None,
+    parent_header: str | None = None,
+) -> ProgramRoute:
+    return ProgramRoute(
+        namespace="ns",
+        name=name,
+        objective_name=f"objective-{name}",
+        clients=clients,
+        headers=headers,
+        session_header=session_header,
+        parent_header=parent_header,
+    )
+
+
+CLIENTS = program("clients", clients=("ClaudeCode", "Codex", "OpenCode"))
+OWN = program(
+    "own", headers=(header("X-Team", "blue"),), session_header="X-Run", parent_header="X-Parent-Run"
+)
+NARROW = program("narrow", headers=(header("X-Team", "blue"), header("X-Kind", "n[0-9]+|%REQ", regex=True)))
+MIXED = program("mixed", clients=("Codex",), headers=(header("X-Team", 'a"%{}:\\'),))
+PROGRAMS = (CLIENTS, OWN, NARROW, MIXED)
+
+#: Expressions at the edge of what we let through; RE2 must compile every one.
+LARGE_EXPRESSIONS = (
+    "." * 256,
+    ".{700}",
+    "[^a]{500}",
+    "(?i)" + "[a-zA-Z0-9_]" * 20,
+    "(?:(?:a|b)*c{2,5}?)+",
+    "((((((a?){9}){9})))){1,2}",
+    r"\w\W\d\D\s\S\b\B^$",
+    r"[\w\-.\\\]]+-?",
+    "(|a|)*()",
+)
+
+
+@pytest.mark.parametrize("release", ["llm-d-0.10", "gie-1.5"])
+@pytest.mark.parametrize(
+    "programs",
+    [(), PROGRAMS, tuple(program(f"p{i}", clients=("Codex",)) for i in range(64))],
+    ids=["none", "all-kinds", "many"],
+)
+def test_envoy_accepts_every_shape(release: str, programs: tuple[ProgramRoute, ...], tmp_path: Path) -> None:
+    rendered = envoy_config(
+        EnvoyInputs(release=load_release(release), programs=programs, request_timeout_s=1800)
+    )
+    assert not rendered.ordering.problems
+    assert refusal(rendered.config, tmp_path) == ""
+
+
+def test_envoy_compiles_every_expression_that_we_let_through(tmp_path: Path) -> None:
+    assert [why_refused(pattern) for pattern in LARGE_EXPRESSIONS] == [None] * len(LARGE_EXPRESSIONS)
+    programs = tuple(
+        program(f"p{i}", headers=(header("x-a", pattern, regex=True),))
+        for i, pattern in enumerate(LARGE_EXPRESSIONS)
+    )
+    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=programs, request_timeout_s=60))
+    assert refusal(rendered.config, tmp_path) == ""
+
+
+def test_envoy_compiles_random_expressions_that_we_let_through(tmp_path: Path) -> None:
+    """Nonsense made of the syntax's own pieces: whatever of it we accept, RE2 accepts."""
+    rng = random.Random(7)  # noqa: S311 - a repeatable test, no secret
+    pieces = [
+        "a",
+        "b",
+        "-",
+        ".",
+        "*",
+        "+",
+        "?",
+        "|",
+        "^",
+        "$",
+        "(",
+        ")",
+        "(?:",
+        "[a-c]",
+        "[^x-]",
+        "\\d",
+        "\\b",
+        "\\.",
+        "{2}",
+        "{1,3}",
+        "{0,}",
+        "{",
+        "}",
+        "[",
+        "]",
+        "[]",
+        "(?i)",
+        "(?=",
+        "\\1",
+        "\\",
+        ",",
+        "++",
+        "{3}+",
+        "\\Z",
+    ]
+    made = {"".join(rng.choices(pieces, k=rng.randint(1, 9))) for _ in range(20_000)}
+    accepted = sorted(pattern for pattern in made if pattern and why_refused(pattern) is None)
+    assert len(accepted) > 500
+    programs = tuple(
+        program(f"p{i}", headers=(header("x-a", pattern, regex=True),)) for i, pattern in enumerate(accepted)
+    )
+    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=programs, request_timeout_s=60))
+    assert refusal(rendered.config, tmp_path) == ""
+
+
+def test_an_expression_that_re2_refuses_would_take_everything_down(tmp_path: Path) -> None:
+    """Why expressions are checked at all."""
+    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=(NARROW,), request_timeout_s=60))
+    routes = rendered.config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
+    host = routes["typed_config"]["route_config"]["virtual_hosts"][0]
+    host["routes"][0]["match"]["headers"][1]["string_match"]["safe_regex"]["regex"] = "(?=a)"
+    assert "invalid perl operator" in refusal(rendered.config, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def envoy() -> Iterator[RunningEnvoy]:
+    """The rendered chain without its picker, in front of an echo."""
+    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=PROGRAMS, request_timeout_s=60))
+    with echo() as upstream, running(without_picker(rendered.config, upstream.endpoint)) as ready:
+        yield ready
+
+
+CLAUDE = ("X-Claude-Code-Session-Id", "c-1")
+CODEX = [("session-id", "x-1"), ("x-codex-turn-metadata", "{}")]
+OPENCODE = [("x-session-id", "ses_1"), ("x-session-affinity", "ses_1")]
+TEAM = ("x-team", "blue")
+
+
+@pytest.mark.parametrize(
+    ("sent", "fairness", "objective"),
+    [
+        pytest.param([CLAUDE], ["clients/c-1"], ["objective-clients"], id="claude-code"),
+        pytest.param(CODEX, ["clients/x-1"], ["objective-clients"], id="codex"),
+        pytest.param([("session_id", "old")], ["clients/old"], ["objective-clients"], id="codex-before-0.131"),
+        pytest.param(OPENCODE, ["clients/ses_1"], ["objective-clients"], id="opencode"),
+        pytest.param(
+            [("x-parent-session-id", "ses_0"), *OPENCODE], ["clients/ses_0"], ["objective-clients"], id="opencode-child"
+        ),
+        pytest.param([("x-session-affinity", "lb-cookie")], [], [], id="an-affinity-header-that-is-not-opencodes"),
+        pytest.param([], [], [], id="nobody-we-know"),
+        pytest.param([("session-id", "s")], ["default/s"], [], id="default-program-with-a-session"),
+        pytest.param([TEAM, ("X-Run", "r1")], ["own/r1"], ["objective-own"], id="own-session-header"),
+        pytest.param(
+            [TEAM, ("X-Run", "r1"), ("X-Parent-Run", "r0")], ["own/r0"], ["objective-own"], id="own-parent-header"
+        ),
+        pytest.param([TEAM, CLAUDE], ["own/c-1"], ["objective-own"], id="own-program-with-a-clients-session"),
+        pytest.param([TEAM], ["own"], ["objective-own"], id="own-program-without-identity"),
+        pytest.param([TEAM, ("X-Run", "")], ["own"], ["objective-own"], id="an-empty-identity-is-none"),
+        pytest.param([TEAM, ("X-Run", "caf\xe9")], ["own"], ["objective-own"], id="an-unprintable-identity-is-none"),
+        pytest.param([TEAM, ("X-Run", "%REQ(x)%")], ["own/%REQ(x)%"], ["objective-own"], id="a-hostile-identity"),
+        pytest.param([TEAM, ("X-Run", "r" * 999)], ["own/" + "r" * 200], ["objective-own"], id="a-long-identity"),
+        pytest.param([TEAM, ("X-Kind", "n12")], ["narrow"], ["objective-narrow"], id="more-headers-win"),
+        pytest.param([TEAM, ("X-Kind", "n12x")], ["own"], ["objective-own"], id="expressions-match-whole-values"),
+        pytest.param([TEAM, ("X-Kind", "%REQ")], ["narrow"], ["objective-narrow"], id="percent-in-an-expression"),
+        pytest.param([("x-team", "Blue")], [], [], id="values-are-compared-with-case"),
+        pytest.param(
+            [("x-team", 'a"%{}:\\'), *CODEX], ["mixed/x-1"], ["objective-mixed"], id="clients-and-headers-together"
+        ),
+        pytest.param([("x-team", 'a"%{}:\\'), CLAUDE], ["clients/c-1"], ["objective-clients"], id="a-client-not-named"),
+    ],
+)  # fmt: skip
+def test_a_request_gets_the_queue_and_objective_of_its_program(
+    envoy: RunningEnvoy, sent: list[tuple[str, str]], fairness: list[str], objective: list[str]
+) -> None:
+    answer = envoy.post(sent)
+    assert (answer.header(FAIRNESS), answer.header(OBJECTIVE)) == (fairness, objective)
+
+
+SPOOFED = sorted(
+    OWNED_HEADERS - {"x-request-id"}
+    | {
+        "x-gateway-destination-endpoint",
+        "x-gateway-destination-endpoint-subset",
+        "x-gateway-inference-fairness-id",
+        "x-gateway-inference-objective",
+        "x-gateway-model-name-rewrite",
+        "x-llm-d-inference-fairness-id",
+        "x-llm-d-inference-objective",
+        "x-llm-d-model-name-rewrite",
+        "x-llm-d-slo-ttft-ms",
+        "x-envoy-upstream-rq-timeout-ms",
+        "x-envoy-original-dst-host",
+        SESSION,
+    }
+)
+
+
+@pytest.mark.parametrize("spelling", [str.lower, str.upper], ids=["lower", "upper"])
+def test_headers_that_only_the_router_may_set_never_get_in(
+    envoy: RunningEnvoy, spelling: Callable[[str], str]
+) -> None:
+    answer = envoy.post([(spelling(name), "spoofed") for name in SPOOFED for _ in range(2)])
+    assert answer.code == 200
+    assert [name for name, value in answer.arrived["headers"] if "spoofed" in value] == []
+    assert {name for name, _ in answer.arrived["headers"]} & set(SPOOFED) == set()
+
+
+def test_a_spoofed_header_does_not_choose_a_program(envoy: RunningEnvoy) -> None:
+    answer = envoy.post([(SESSION, "evil"), (FAIRNESS, "clients/c-1"), ("session-id", "mine")])
+    assert answer.header(FAIRNESS) == ["default/mine"]
+
+
+def test_every_request_has_an_id_of_its_own(envoy: RunningEnvoy) -> None:
+    """The picker's accounts are kept by this id; a client that repeats one would corrupt them."""
+    answers = [envoy.post([("x-request-id", "same")]).header("x-request-id") for _ in range(2)]
+    assert [len(found) for found in answers] == [1, 1]
+    assert answers[0] != answers[1]
+    assert ["same"] not in answers
+
+
+def test_what_envoy_puts_in_for_itself_stays_inside(envoy: RunningEnvoy) -> None:
+    assert envoy.post([CLAUDE]).header(SESSION) == []
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_the_access_log_says_who_where_and_how_many_tokens(envoy: RunningEnvoy, stream: bool) -> None:  # noqa: FBT001 - a table
+    body = {"model": "m", "stream": stream, "messages": []}
+    request_id = envoy.post([CLAUDE], path="/v1/chat/completions?key=secret", body=body).header(
+        "x-request-id"
+    )
+    line: dict[str, Any] = {}
+
+    def logged() -> bool:
+        line.update(next((entry for entry in envoy.log_lines() if [entry["request_id"]] == request_id), {}))
+        return bool(line)
+
+    wait_until(logged, timeout_s=5, what="the line of this request")
+    tokens = {key: line[key] for key in ("prompt_tokens", "completion_tokens", "cached_tokens")}
+    assert tokens == {"prompt_tokens": 11, "completion_tokens": 7, "cached_tokens": 5}
+    assert (line["program"], line["queue"], line["code"]) == ("clients", "clients/c-1", 200)
+    assert line["path"] == "/v1/chat/completions"  # the query stays out
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [("/ready", 200), ("/metrics", 200), ("/quitquitquit", 404), ("/config_dump", 404), ("/", 404)],
+)
+def test_the_ready_port_shows_two_pages_of_the_admin_interface(
+    envoy: RunningEnvoy, path: str, code: int
+) -> None:
+    assert envoy.get(path, port=envoy.ready_port).code == code
+
+
+def test_a_body_of_megabytes_passes(envoy: RunningEnvoy) -> None:
+    answer = envoy.post(body={"model": "m", "messages": [{"role": "user", "content": "x" * 8_000_000}]})
+    assert (answer.code, answer.arrived["n_bytes"] > 8_000_000) == (200, True)
+
+
+def test_without_a_picker_no_pod_is_reached() -> None:
+    """Fail closed: no picker, no pod, even for a request that names one."""
+    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=(), request_timeout_s=60))
+    with echo() as upstream, running(rendered.config, picker_port=1) as ready:
+        answer = ready.post([(LLMD.headers.destination, upstream.endpoint)])
+    assert answer.code in (500, 503)
