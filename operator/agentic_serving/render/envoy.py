@@ -108,7 +108,7 @@ def to_yaml(config: Mapping[str, Any]) -> str:
     return yaml.dump(config, Dumper=_NoAliases, sort_keys=False, allow_unicode=True, width=4096)
 
 
-class _NoAliases(yaml.SafeDumper):
+class _NoAliases(yaml.CSafeDumper):
     """Repeats equal parts rather than referring to them: people read and diff this."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the base class's signature

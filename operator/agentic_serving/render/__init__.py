@@ -1,0 +1,1 @@
+"""(stack, programs, policy) → ordered manifests: pure, and the only room where engines, tiers and router meet."""
