@@ -48,7 +48,6 @@ _KEPT = (
 #: Handled below, or without a counterpart: `title` repeats the name, `propertyNames` is enforced by pydantic.
 _HANDLED = ("$ref", "$defs", "additionalProperties", "anyOf", "const", "default", "items", "properties")
 _DROPPED = ("title", "propertyNames")
-_INT32_MAX = 2**31 - 1
 
 
 @cache
@@ -103,8 +102,9 @@ def _convert(raw: Mapping[str, Any], defs: Mapping[str, Any], where: str) -> Sch
     if "const" in node:
         schema["enum"] = [node["const"]]
     _convert_inner(node, schema, defs, where)
-    if schema.get("type") == "integer":
-        schema["format"] = "int32" if schema.get("maximum", 2**63) <= _INT32_MAX else "int64"
+    if schema.get("type") == "integer" and "maximum" not in schema:
+        # Only there: with a format the server's messages say "int32" where people expect "integer".
+        schema["format"] = "int64"
     default = _default(node, schema, where)
     if default is not None:
         schema["default"] = default
