@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TextIO, TypeVar
 
+from agentic_serving.api.base import ApiObject
 from agentic_serving.api.findings import Finding
 from agentic_serving.api.policy import KVTierPolicy
 from agentic_serving.api.program import AgentProgram
@@ -19,7 +20,7 @@ from agentic_serving.render.inputs import RenderInputs
 
 __all__ = ["Bundle", "Located", "inputs_of", "read_bundle"]
 
-Object = AgenticServingStack | AgentProgram | KVTierPolicy
+Object = ApiObject
 T = TypeVar("T", AgenticServingStack, AgentProgram, KVTierPolicy)
 Key = tuple[str, str]  # namespace, name
 

@@ -77,7 +77,7 @@ async def _all_changes(
         for stack in stacks:
             live = await _live_stack(cluster, stack)
             inputs = replace(inputs_of(bundle, live), served=served)
-            found += await changes_of(cluster, live, [m.body for m in render(inputs).manifests])
+            found += await changes_of(cluster, live, [dict(m.body) for m in render(inputs).manifests])
         return found
     finally:
         await cluster.close()

@@ -5,6 +5,7 @@ import os
 import random
 import sys
 from dataclasses import replace
+from typing import Any
 
 import click
 
@@ -47,7 +48,7 @@ def operator() -> None:
     help="Least severe level that is logged.",
 )
 @click.option("--log-format", type=click.Choice(["json", "text"]), help="How log lines are written.")
-def run(leaderless: bool, **flags: object) -> None:  # noqa: FBT001 (click passes flags by name)
+def run(leaderless: bool, **flags: Any) -> None:  # noqa: FBT001 (click passes flags by name)
     """Run the operator until it is told to stop.
 
     Every setting can also be given as an environment variable, AGENTIC_SERVING_ and its name in capitals, such as

@@ -28,7 +28,7 @@ def render_command(paths: tuple[str, ...], namespace: str, stack: str | None, ou
 
 
 def _objects(planned: Planned, output: str) -> str:
-    return documents([m.body for _, plan in planned.plans for m in plan.manifests], output)
+    return documents([dict(m.body) for _, plan in planned.plans for m in plan.manifests], output)
 
 
 def _text(planned: Planned) -> str:
