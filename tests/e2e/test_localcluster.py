@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tests.e2e.localcluster.faults import (
     Action,
     Answer,
     Close,
+    Delay,
     Drop,
     EventAction,
     EventRule,
@@ -240,6 +242,21 @@ def test_watch_events_can_be_lost_repeated_or_cut_off(
     events = client.watch(f"watch=1&timeoutSeconds=1&resourceVersion={listed}")
     seen = [e["object"]["metadata"]["name"] for e in events]
     assert [name for name in seen if name in "abc"] == names
+
+
+def test_a_delayed_event_holds_back_those_after_it(
+    client: Client, fault_proxy: FaultProxy, namespace: str
+) -> None:
+    listed = client.send("GET", client.base)[0].json()["metadata"]["resourceVersion"]
+    for name in "ab":
+        client.create(name)
+    fault_proxy.plan(EventRule(match=event_of("configmaps", name="a"), action=Delay(seconds=0.5)))
+    started_s = time.monotonic()
+    came_s = {
+        event["object"]["metadata"]["name"]: time.monotonic() - started_s
+        for event in client.watch(f"watch=1&timeoutSeconds=2&resourceVersion={listed}")
+    }
+    assert came_s["b"] >= came_s["a"] >= 0.5
 
 
 def test_an_expired_watch_says_so(client: Client, fault_proxy: FaultProxy) -> None:

@@ -35,6 +35,9 @@ __all__ = ["ControlPlane", "Options", "Response"]
 # Ready takes 3 to 5 s on 2 idle cores; a busy machine gets twenty times that.
 READY_TIMEOUT_S = 90.0
 
+# One /readyz poll; short, because whoever holds the port may accept and never answer.
+_PROBE_TIMEOUT_S = 5.0
+
 _COMPONENTS = ("kube-controller-manager", "kube-scheduler", "kwok")
 _PORT_ATTEMPTS = 3  # another process may take a free port before ours binds it
 
@@ -47,6 +50,10 @@ class Options:
     pods: bool = True  # scheduler and kwok; needs `controllers`
     nodes: Sequence[NodeSpec] = DEFAULT_NODES
     crds: tuple[str, ...] = ()  # sets of thirdparty.CRD_SETS; () installs none
+
+    def __post_init__(self) -> None:
+        if self.pods and not self.controllers:
+            raise ValueError("pods need controllers: nobody else removes a new node's not-ready taint")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,16 +157,17 @@ class ControlPlane(Cluster):
         self._wait_for_apiserver()
 
     def request(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, token: str | None = None
-    ) -> Response:
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *,
+        token: str | None = None, timeout_s: float = 30.0,
+    ) -> Response:  # fmt: skip
         """One raw request, as the administrator unless given a token.
 
         Raises:
-            OSError: no connection.
+            OSError: no connection, or no answer in time.
         """
         context = ssl.create_default_context(cafile=str(self.ca))
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", self._at.apiserver_port, timeout=30, context=context
+            "127.0.0.1", self._at.apiserver_port, timeout=timeout_s, context=context
         )
         try:
             connection.request(
@@ -231,7 +239,7 @@ class ControlPlane(Cluster):
         if not self.ca.exists():
             return False
         try:
-            return self.request("GET", "/readyz").code == 200
+            return self.request("GET", "/readyz", timeout_s=_PROBE_TIMEOUT_S).code == 200
         except (OSError, http.client.HTTPException):
             return False
 
