@@ -23,7 +23,7 @@ class Access:
 
 async def access_of(configuration: Configuration) -> Access:
     """What the client's configuration holds, with short-lived tokens made fresh."""
-    token: dict[str, str] = (await configuration.auth_settings()).get("BearerToken") or {}
+    token = (await configuration.auth_settings()).get("BearerToken")
     return Access(
         server=configuration.host,
         ca_file=configuration.ssl_ca_cert,
@@ -31,6 +31,6 @@ async def access_of(configuration: Configuration) -> Access:
         cert_file=configuration.cert_file,
         key_file=configuration.key_file,
         verify=configuration.verify_ssl,
-        authorization=token.get("value") or "",
+        authorization=(token["value"] or "") if token else "",
         proxy=configuration.proxy,
     )

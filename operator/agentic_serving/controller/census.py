@@ -12,7 +12,6 @@ from random import Random
 
 from agentic_serving import names
 from agentic_serving.clock import Clock
-from agentic_serving.cluster import kinds
 from agentic_serving.cluster.port import Cluster, Kind, Manifest
 from agentic_serving.cluster.store import ObjectStore
 from agentic_serving.controller.context import Served
@@ -21,27 +20,12 @@ from agentic_serving.controller.keys import OWN_KINDS, Key
 from agentic_serving.controller.queue import WorkQueue
 from agentic_serving.controller.source import WatchPlan
 from agentic_serving.errors import ClusterError, Expired, Forbidden, NotFound
+from agentic_serving.render.emitted import EMITTED_KINDS
 
-__all__ = ["CHILD_KINDS", "Census", "Schedule", "trims"]
+__all__ = ["Census", "Schedule", "trims"]
 
 _log = logging.getLogger(__name__)
 
-#: What a stack may own. A test holds it against what the renderer can emit.
-CHILD_KINDS: tuple[Kind, ...] = (
-    kinds.SERVICE_ACCOUNT,
-    kinds.ROLE,
-    kinds.ROLE_BINDING,
-    kinds.CONFIG_MAP,
-    kinds.SERVICE,
-    kinds.NETWORK_POLICY,
-    kinds.POD_DISRUPTION_BUDGET,
-    kinds.DEPLOYMENT,
-    kinds.INFERENCE_POOL,
-    kinds.LLMD_INFERENCE_OBJECTIVE,
-    kinds.GIE_INFERENCE_OBJECTIVE,
-    kinds.HTTP_ROUTE,
-    kinds.POD_MONITOR,
-)
 _CHILD_SELECTOR = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY_VALUE}"
 #: A list that expires this often is starved; the next round tries again.
 _MAX_ATTEMPTS = 3
@@ -122,7 +106,7 @@ class Census:
     async def discover(self) -> None:
         """Look which kinds are served; stacks are rendered anew where that changed."""
         found = await self._cluster.served()
-        relevant = frozenset(k.gvk for k in (*OWN_KINDS.values(), *CHILD_KINDS)) & found
+        relevant = frozenset(k.gvk for k in (*OWN_KINDS.values(), *EMITTED_KINDS)) & found
         if relevant == self._served.kinds:
             return
         self._served.kinds = relevant
@@ -162,7 +146,7 @@ class Census:
 
     async def _list_all(self) -> None:
         readable = set()
-        for kind in (*OWN_KINDS.values(), *CHILD_KINDS):
+        for kind in (*OWN_KINDS.values(), *EMITTED_KINDS):
             if self._served.has(kind) and await self._list_kind(kind):
                 readable.add(kind)
         self.listed_s = self._clock.monotonic_s()
@@ -218,7 +202,7 @@ class Census:
 
 def trims() -> Mapping[Kind, Callable[[Manifest], Manifest]]:
     """What the store keeps of each kind: of field ownership only ours, which comparing needs."""
-    return dict.fromkeys((*OWN_KINDS.values(), *CHILD_KINDS), _without_others)
+    return dict.fromkeys((*OWN_KINDS.values(), *EMITTED_KINDS), _without_others)
 
 
 def _without_others(obj: Manifest) -> Manifest:

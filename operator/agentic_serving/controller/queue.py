@@ -5,7 +5,8 @@
 - Two lanes: `Lane.URGENT` (somebody edited an object) goes ahead of `Lane.BULK` (first sight, children's
   status, resync), so that an edit does not wait behind a storm; every `_BULK_SHARE`-th turn goes to BULK first,
   so that edits without end do not starve it. Within a lane: first due, first out.
-- A failing key waits exponentially longer; BULK events do not shorten that wait, an URGENT one ends it.
+- A failing key waits exponentially longer. BULK events shorten that wait to `_EVENT_HOLD_S` and not further, so that
+  events caused by failing work do not turn into a busy loop; an URGENT one ends it.
 
 Own code because asyncio.Queue has none of this and client-go's workqueue has no Python port. Single-threaded.
 """
@@ -22,6 +23,7 @@ from agentic_serving.controller.keys import Key
 __all__ = ["Backoff", "Lane", "WorkQueue"]
 
 _BULK_SHARE = 8
+_EVENT_HOLD_S = 5.0
 
 
 class Lane(IntEnum):
@@ -81,7 +83,7 @@ class WorkQueue:
         if lane is Lane.URGENT:
             self.forget(key)
         else:
-            due_s = max(due_s, self._held_until_s.get(key, due_s))
+            due_s = self._held(key, due_s)
         entry = _Entry(lane, due_s)
         if key in self._running:
             self._again[key] = _merged(self._again.get(key), entry)
@@ -97,8 +99,8 @@ class WorkQueue:
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay_s = max(at_least_s, self._backoff.delay_s(failures, self._rng))
-        self._held_until_s[key] = self._clock.monotonic_s() + delay_s
         self.add(key, after_s=delay_s)
+        self._held_until_s[key] = self._clock.monotonic_s() + delay_s
         return delay_s
 
     def forget(self, key: Key) -> None:
@@ -144,7 +146,7 @@ class WorkQueue:
         if entry is None:
             return
         if entry.lane is Lane.BULK:
-            entry.due_s = max(entry.due_s, self._held_until_s.get(key, entry.due_s))
+            entry.due_s = self._held(key, entry.due_s)
         self._put(key, entry)
 
     def next_due_s(self) -> float | None:
@@ -170,6 +172,11 @@ class WorkQueue:
     def idle(self) -> bool:
         """Nothing is due and nothing is being worked on."""
         return not self._running and self.depth() == 0
+
+    def _held(self, key: Key, due_s: float) -> float:
+        """When an event may bring a key back that is in back-off."""
+        until_s = self._held_until_s.get(key, due_s)
+        return max(due_s, min(until_s, self._clock.monotonic_s() + _EVENT_HOLD_S))
 
     def _put(self, key: Key, entry: _Entry) -> None:
         merged = _merged(self._waiting.get(key), entry)
