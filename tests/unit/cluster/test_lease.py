@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.cluster.timeline import Skewed, Timeline
 
 from agentic_serving.cluster.fake import FakeCluster
 from agentic_serving.cluster.kinds import LEASE
 from agentic_serving.cluster.lease import LeaseElector, LeaseTimings
 from agentic_serving.cluster.port import Kind, Manifest
 from agentic_serving.errors import ClusterError, Conflict, Forbidden, InvalidInput, Unavailable
+from tests.unit.cluster.timeline import Skewed, Timeline
 
 
 class Candidate:
@@ -21,11 +21,12 @@ class Candidate:
     def __init__(
         self, cluster: FakeCluster, identity: str, timeline: Timeline, clock: Skewed | None = None
     ) -> None:
-        self._running = asyncio.Event()
-        self._running.set()
+        self.running = asyncio.Event()
+        self.running.set()
+        self.answer_delay_s = 0.0
         self.clock = clock or Skewed(timeline)
         self.elector = LeaseElector(
-            _Gate(cluster, self._running),  # type: ignore[arg-type] # only what the elector calls
+            _Gate(cluster, self),  # type: ignore[arg-type] # only what the elector calls
             namespace="ops",
             name="operator",
             identity=identity,
@@ -38,14 +39,14 @@ class Candidate:
         self.task = asyncio.create_task(self._run())
 
     def pause(self) -> None:
-        self._running.clear()
+        self.running.clear()
 
     def resume(self) -> None:
-        self._running.set()
+        self.running.set()
 
     async def _sleep(self, seconds: float) -> None:
         await self.clock.sleep(seconds)
-        await self._running.wait()
+        await self.running.wait()
 
     async def _run(self) -> None:
         while True:
@@ -71,9 +72,9 @@ class Candidate:
 class _Gate:
     """A cluster that a stopped process neither reaches nor hears from."""
 
-    def __init__(self, cluster: FakeCluster, running: asyncio.Event) -> None:
+    def __init__(self, cluster: FakeCluster, candidate: Candidate) -> None:
         self._cluster = cluster
-        self._running = running
+        self._candidate = candidate
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
         return await self._passed(lambda: self._cluster.get(kind, namespace, name))
@@ -85,9 +86,11 @@ class _Gate:
         return await self._passed(lambda: self._cluster.apply(kind, manifest))
 
     async def _passed(self, call: Callable[[], Awaitable[Manifest]]) -> Manifest:
-        await self._running.wait()
+        await self._candidate.running.wait()
         answer = await call()
-        await self._running.wait()
+        if self._candidate.answer_delay_s:
+            await self._candidate.clock.sleep(self._candidate.answer_delay_s)
+        await self._candidate.running.wait()
         return answer
 
 
@@ -176,6 +179,20 @@ async def test_a_leader_that_cannot_renew_gives_up_within_the_deadline(error: Cl
     await timeline.advance_s(0.2)
     assert not a.working
     assert isinstance(a.ended, Unavailable)
+    await a.stop()
+
+
+async def test_a_late_answer_counts_from_when_the_renewal_was_sent() -> None:
+    timeline, cluster = Timeline(), FakeCluster()
+    a = Candidate(cluster, "a", timeline)
+    await timeline.settle()
+    a.answer_delay_s = 7
+    await timeline.advance_s(9.5)  # sent at 2, answered at 9
+    cluster.fail_next(Unavailable("cut"), times=1000)
+    await timeline.advance_s(2.4)
+    assert a.elector.fresh()
+    await timeline.advance_s(0.2)
+    assert not a.elector.fresh()
     await a.stop()
 
 
