@@ -2,22 +2,29 @@
 
 from agentic_serving.api.capability import Capability, CapabilityState
 from agentic_serving.api.findings import Finding
+from agentic_serving.capacity.accelerator import Accelerator
 from agentic_serving.engines.base import EngineInputs, Tuning
 from agentic_serving.engines.environment import uses_nixl
 from agentic_serving.engines.tables import VersionTable
 
-__all__ = ["capabilities", "missing_packages", "package_findings"]
+__all__ = ["capabilities", "image_packages", "missing_packages", "package_findings"]
 
 #: Package that a connector imports when the engine starts.
 _PACKAGES = {"NixlConnector": "nixl", "LMCacheMPConnector": "lmcache"}
 
 
+def image_packages(
+    accelerator: Accelerator, table: VersionTable, *, custom_image: bool
+) -> tuple[str, ...] | None:
+    """Connector packages in the engine's image; None for an image of the user's own, which is taken at its word."""
+    return None if custom_image else table.packages.get(accelerator.engine_variant, ())
+
+
 def missing_packages(inputs: EngineInputs, connector: str, table: VersionTable) -> bool:
-    """Whether the engine's image lacks what a connector imports; an image of the user's own is taken at its word."""
+    """Whether the engine's image lacks what a connector imports."""
+    held = image_packages(inputs.accelerator, table, custom_image=inputs.custom_image)
     package = _PACKAGES.get(connector)
-    if package is None or inputs.custom_image:
-        return False
-    return package not in table.packages.get(inputs.accelerator.engine_variant, ())
+    return package is not None and held is not None and package not in held
 
 
 def package_findings(inputs: EngineInputs, table: VersionTable) -> list[Finding]:

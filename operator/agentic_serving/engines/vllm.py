@@ -12,7 +12,7 @@ from typing import Any
 from agentic_serving.api.findings import Finding
 from agentic_serving.api.quantities import parse_bytes
 from agentic_serving.capacity.accelerator import Accelerator
-from agentic_serving.engines.abilities import capabilities, package_findings
+from agentic_serving.engines.abilities import capabilities, image_packages, package_findings
 from agentic_serving.engines.base import (
     EngineInputs,
     EnginePlan,
@@ -52,6 +52,7 @@ __all__ = [
     "combine",
     "default_version",
     "nixl_connector",
+    "packages",
     "plan",
     "tokenizer_args",
     "tuning",
@@ -85,6 +86,11 @@ def tuning(
 ) -> Tuning:
     """What the user's arguments change for router, sizing and tiers as well: needed before `plan`."""
     return tuned(user_args, user_env, accelerator, _table(version))
+
+
+def packages(accelerator: Accelerator, version: str, *, custom_image: bool) -> tuple[str, ...] | None:
+    """Connector packages in the engine's image, for the tiers; None for an image of the user's own."""
+    return image_packages(accelerator, _table(version), custom_image=custom_image)
 
 
 def tokenizer_args(model_ref: str, *, revision: str | None = None, port: int = 8000) -> tuple[str, ...]:
