@@ -35,6 +35,8 @@ class PickerInputs:
         tiers: private tiers of a replica, any order.
         tokenizer_url: service that renders prompts to tokens; Precise only.
         kv_events_port: where engines publish KV events; Precise only.
+        revision_scope: label selector of the stack's engine pods; with it, prefill and decode pods are paired within one
+            revision only; disaggregated only.
         router_replicas: router pods; each holds a picker of its own.
     """
 
@@ -51,6 +53,7 @@ class PickerInputs:
     tiers: tuple[TierIndex, ...] = ()
     tokenizer_url: str = ""
     kv_events_port: int = 5556
+    revision_scope: str = ""
     router_replicas: int = 1
 
     @property

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentic_serving import names
 from agentic_serving.api.rules import Rule
 from agentic_serving.render.picker_inputs import PickerInputs, TierIndex
 
@@ -92,6 +93,8 @@ def add_profiles(draft: Draft) -> None:
     tiered = len(indexes) > 1
     if inputs.disaggregated:
         _add_decider(draft)
+        if inputs.revision_scope:
+            _add_revisions(draft)
         _add_profile(draft, "prefill", PREFILL_TIERS if tiered else PREFILL, indexes, ["prefill-filter"])
         _add_profile(draft, "decode", DECODE_TIERS if tiered else DECODE, indexes, ["decode-filter"])
     else:
@@ -252,6 +255,28 @@ def _add_decider(draft: Draft) -> None:
             "The decider reads the approximate index even where scorers read the precise one.",
             "pkg/epp/framework/plugins/scheduling/profilehandler/disagg/prefix_based_pd_decider.go",
         )
+
+
+def _add_revisions(draft: Draft) -> None:
+    """Each request keeps to pods of one revision. It needs a decode pod only: a revision without a prefill pod
+    prefills where it decodes, where asking for both roles would answer 503 in the middle of a rollout."""
+    draft.add(
+        "disaggregatedset-rollout-screener",
+        parameters={
+            "scope": {"labelSelector": draft.inputs.revision_scope},
+            "revisionGating": {
+                "mode": "sum",
+                "revisionLabelKey": names.REVISION_LABEL,
+                "roleLabelKey": "llm-d.ai/role",
+                "requireRoles": {"values": ["decode"]},
+            },
+        },
+    )
+    draft.because(
+        "revisions",
+        "Prefill and decode pods of different revisions never serve one request: their KV caches may not fit.",
+        "pkg/epp/framework/plugins/requestcontrol/screener/disaggregatedsetrollout; docs/decisions/0002-prefill-decode-revisions.md",
+    )
 
 
 def add_flow_control(draft: Draft) -> None:

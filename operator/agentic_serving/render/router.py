@@ -1,7 +1,7 @@
 """The router: Envoy and the endpoint picker in one pod, with the files and rights that they need."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from agentic_serving.api.rules import Rule
 from agentic_serving.capacity.sizing import Unknown, kv_capacity_tokens
 from agentic_serving.engines.images import image
 from agentic_serving.render.basis import Basis
-from agentic_serving.render.engine import KV_EVENTS_PORT, PlannedPool
+from agentic_serving.render.engine import KV_EVENTS_PORT, PlannedPool, pool_selector
 from agentic_serving.render.envoy import EnvoyConfig, EnvoyInputs, envoy_config, to_yaml
 from agentic_serving.render.manifest import Manifest, canonical_hash
 from agentic_serving.render.matching import Ordering
@@ -136,8 +136,13 @@ def _picker_inputs(basis: Basis, pools: tuple[PlannedPool, ...]) -> PickerInputs
         tiers=_tiers(pools),
         tokenizer_url=tokenizer_url(basis) if basis.precise else "",
         kv_events_port=KV_EVENTS_PORT,
+        revision_scope=_selector_text(pool_selector(basis)) if basis.disaggregated else "",
         router_replicas=basis.spec.router.replicas,
     )
+
+
+def _selector_text(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in labels.items())
 
 
 def _device_blocks(basis: Basis, pools: tuple[PlannedPool, ...]) -> int | None:
