@@ -68,9 +68,8 @@ def _flatten(value: _Json, path: Path) -> Iterator[tuple[Path, _Json]]:
     elif isinstance(value, list) and _keys(path):
         for element in value:
             here = (*path, _element_step(element, path))
-            yield here, element
-            if isinstance(element, dict):
-                yield from _flatten(element, here)
+            yield here, None  # that it is there; its fields have the values
+            yield from _flatten(element, here)
     elif isinstance(value, list) and _names(path) in _SETS:
         for element in value:
             yield (*path, f"v:{orjson.dumps(element).decode()}"), element
@@ -124,8 +123,8 @@ def apply_fields(live: _Json, wanted: _Json, dropped: set[Path], kept: set[Path]
         kept: paths that somebody still states or owns; they and what holds them stay.
     """
     merged = _merge(live, wanted, ())
-    # Deepest first, so that a map is empty before it is looked at.
-    for path in sorted(dropped - kept, key=len, reverse=True):
+    # An element before its fields: it is found by some of them.
+    for path in sorted(dropped - kept, key=len):
         if not any(other[: len(path)] == path for other in kept):
             _take_out(merged, path, kept)
     return merged
