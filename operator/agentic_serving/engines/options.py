@@ -75,25 +75,36 @@ def _parse_one(args: Sequence[str], index: int, table: VersionTable) -> Argument
         problem = "holds a space before any `=`: write `--name=value`, or name and value as two elements"
         return _argument(index, index, text, None, (), problem)
     if _OPTIMIZATION.fullmatch(text):
-        level = table.options.get("--optimization-level")
-        return _argument(index, index, "--optimization-level", level, (text[2:].removeprefix("="),), None)
-    option = table.options.get(_normalise(spelling))
-    if option is None:
-        last = index if equals else _end_of_values(args, index, "optional")
-        return _argument(index, last, spelling, None, (inline,) if equals else (), None)
-    if "." in spelling and not option.is_json:
-        return _argument(
-            index, index, spelling, option, (), f"{option.name} takes no JSON, so no dotted part"
-        )
+        level = text[2:].removeprefix("=")
+        known = table.options.get("--optimization-level")
+        return _argument(index, index, "--optimization-level", known, (level,), None)
+    name = "--optimization-level" if text == "-O" else _normalise(spelling)
+    option = table.options.get(name)
     if equals:
-        refused = f"{option.name} takes no value" if option.takes == "switch" else None
-        return _argument(index, index, spelling, option, (inline,), refused)
-    last = _end_of_values(args, index, option.takes)
+        return _argument(index, index, spelling, option, (inline,), _inline_problem(option, spelling))
+    last = _end_of_values(args, index, option.takes if option else "optional")
     values = tuple(args[index + 1 : last + 1])
-    missing = option.takes in {"value", "list"} and not values
-    return _argument(
-        index, last, spelling, option, values, f"{option.name} needs a value" if missing else None
-    )
+    return _argument(index, last, spelling, option, values, _apart_problem(option, spelling, values))
+
+
+def _inline_problem(option: KnownOption | None, spelling: str) -> str | None:
+    """What is wrong with `--name=value`."""
+    if option is not None and option.takes == "switch":
+        return f"{option.name} takes no value"
+    return _dotted_problem(option, spelling)
+
+
+def _apart_problem(option: KnownOption | None, spelling: str, values: tuple[str, ...]) -> str | None:
+    """What is wrong with `--name` and what follows it."""
+    if option is not None and option.takes in {"value", "list"} and not values:
+        return f"{option.name} needs a value"
+    return _dotted_problem(option, spelling)
+
+
+def _dotted_problem(option: KnownOption | None, spelling: str) -> str | None:
+    if option is None or option.is_json or "." not in spelling:
+        return None
+    return f"{option.name} takes no JSON, so no dotted part"
 
 
 def _end_of_values(args: Sequence[str], index: int, takes: str) -> int:

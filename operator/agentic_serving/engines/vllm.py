@@ -4,13 +4,13 @@ Options are generated in long form and always the same order, each as one `--nam
 value can become an option. Nothing here depends on anything but its inputs and the tables.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from agentic_serving.api.findings import Finding
 from agentic_serving.api.quantities import parse_bytes
+from agentic_serving.api.rules import Rule
 from agentic_serving.capacity.accelerator import Accelerator
 from agentic_serving.engines.abilities import capabilities, image_packages, package_findings
 from agentic_serving.engines.base import (
@@ -23,6 +23,7 @@ from agentic_serving.engines.base import (
     UserEnv,
     literal,
 )
+from agentic_serving.engines.commandline import Context, command_options
 from agentic_serving.engines.connectors import (
     COMBINE_RULE,
     NIXL_PORT,
@@ -34,8 +35,8 @@ from agentic_serving.engines.connectors import (
     nixl_connector,
 )
 from agentic_serving.engines.environment import STARTUP_S, environment, uses_nixl
-from agentic_serving.engines.rules import POD_RULES, option_rule
-from agentic_serving.engines.tables import EngineTable, Family, VersionTable, load_vllm
+from agentic_serving.engines.rules import POD_RULES
+from agentic_serving.engines.tables import VersionTable, load_vllm
 from agentic_serving.engines.userinput import (
     BLOCK_TOKENS,
     check_user_args,
@@ -64,16 +65,6 @@ RUN_AS_USER = 2000
 PRE_STOP_S = 5
 #: From the end of the drain to the end of the process: API server, engine core and workers stop one after another.
 STOP_MARGIN_S = 30
-_QUIET_ENDPOINTS = "/health,/metrics,/v1/models"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Context:
-    inputs: EngineInputs
-    engine: EngineTable
-    table: VersionTable
-    tuning: Tuning
-    family: Family | None
 
 
 def default_version() -> str:
@@ -107,7 +98,7 @@ def tokenizer_args(model_ref: str, *, revision: str | None = None, port: int = 8
 def plan(inputs: EngineInputs) -> EnginePlan:
     """The engine container of one role. A plan with an Error among its findings must not be run."""
     context = _context(inputs)
-    options = _options(context)
+    options = command_options(context)
     variables = environment(inputs)
     nixl = uses_nixl(inputs)
     request, limit = _memory(inputs)
@@ -141,7 +132,7 @@ def _table(version: str) -> VersionTable:
     return resolve(version).table or load_vllm().versions[0]
 
 
-def _context(inputs: EngineInputs) -> _Context:
+def _context(inputs: EngineInputs) -> Context:
     engine = load_vllm()
     table = _table(inputs.version)
     own = tuned(inputs.user_args, inputs.user_env, inputs.accelerator, table)
@@ -152,118 +143,10 @@ def _context(inputs: EngineInputs) -> _Context:
         own = replace(own, reasoning_parser=family.reasoning)
     if own.auto_tool_choice is None:
         own = replace(own, auto_tool_choice=own.tool_parser is not None)
-    return _Context(inputs=inputs, engine=engine, table=table, tuning=own, family=family)
+    return Context(inputs=inputs, engine=engine, table=table, tuning=own, family=family)
 
 
-def _options(context: _Context) -> tuple[Option, ...]:
-    inputs, settings = context.inputs, context.tuning
-    pairs: list[tuple[str, str | None]] = [
-        ("--served-model-name", literal(inputs.served_name)),
-        ("--port", str(inputs.port)),
-    ]
-    if inputs.revision is not None:
-        pairs.append(("--revision", literal(inputs.revision)))
-    if inputs.context_length is not None:
-        pairs.append(("--max-model-len", str(inputs.context_length)))
-    pairs += _parallel(inputs)
-    pairs += [
-        ("--enable-prefix-caching", None),
-        ("--block-size", str(settings.block_tokens)),
-        ("--max-num-seqs", str(settings.max_num_seqs)),
-        ("--shutdown-timeout", str(inputs.shutdown_timeout_s)),
-        ("--enable-force-include-usage", None),
-        ("--enable-prompt-tokens-details", None),
-        ("--disable-access-log-for-endpoints", _QUIET_ENDPOINTS),
-    ]
-    pairs += _transfer(inputs)
-    options = [Option(name=name, value=value, rule=option_rule(name)) for name, value in pairs]
-    return (*options, *_parsers(context), *_accelerator_options(context))
-
-
-def _parallel(inputs: EngineInputs) -> list[tuple[str, str | None]]:
-    split = inputs.parallelism
-    sizes = [
-        ("--tensor-parallel-size", split.tensor),
-        ("--pipeline-parallel-size", split.pipeline),
-        ("--data-parallel-size", split.data),
-    ]
-    pairs: list[tuple[str, str | None]] = [(name, str(size)) for name, size in sizes if size > 1]
-    if split.expert:
-        pairs.append(("--enable-expert-parallel", None))
-    return pairs
-
-
-def _transfer(inputs: EngineInputs) -> list[tuple[str, str | None]]:
-    pairs: list[tuple[str, str | None]] = []
-    if inputs.connector is not None:
-        pairs.append(("--kv-transfer-config", _json(inputs.connector)))
-    if inputs.kv_events is not None:
-        pairs.append(("--kv-events-config", _kv_events(inputs)))
-    differs = inputs.peer_tensor not in (None, inputs.parallelism.tensor)
-    if inputs.accelerator.vendor == "AMD" and differs and uses_nixl(inputs):
-        pairs.append(("--attention-backend", "ROCM_ATTN"))
-    return pairs
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True)
-
-
-def _kv_events(inputs: EngineInputs) -> str:
-    events = inputs.kv_events
-    if events is None:
-        raise Bug("no KV events are asked for")
-    return _json(
-        {
-            "enable_kv_cache_events": True,
-            "publisher": "zmq",
-            "endpoint": f"tcp://*:{events.port}",
-            "topic": f"kv@$(POD_IP):{events.endpoint_port}@{literal(inputs.served_name)}",
-        }
-    )
-
-
-def _parsers(context: _Context) -> tuple[Option, ...]:
-    """Tool calls and reasoning: the user's parsers, else those of the model's family."""
-    settings, family = context.tuning, context.family
-    found: list[Option] = []
-    tool_source = _parser_source(family, settings.tool_parser, family.tool if family else None)
-    if settings.auto_tool_choice:
-        found.append(
-            Option(
-                name="--enable-auto-tool-choice", rule=option_rule("--enable-auto-tool-choice", tool_source)
-            )
-        )
-    if settings.tool_parser is not None:
-        name = "--tool-call-parser"
-        found.append(Option(name=name, value=settings.tool_parser, rule=option_rule(name, tool_source)))
-    if settings.reasoning_parser is not None:
-        name = "--reasoning-parser"
-        source = _parser_source(family, settings.reasoning_parser, family.reasoning if family else None)
-        found.append(Option(name=name, value=settings.reasoning_parser, rule=option_rule(name, source)))
-    return tuple(found)
-
-
-def _parser_source(family: Family | None, used: str | None, familys: str | None) -> str:
-    return family.source if family is not None and used == familys else "spec.engine.args"
-
-
-def _accelerator_options(context: _Context) -> tuple[Option, ...]:
-    """The accelerator's own, where the user says nothing else."""
-    table = context.table.options
-    users = {text.partition("=")[0] for text in context.inputs.user_args}
-    users = {table[name].name for name in users if name in table}
-    settings = [s for s in context.inputs.accelerator.args if s.name not in users]
-    rules = [
-        replace(option_rule("--port"), id=f"accelerator/{s.name[2:]}", reason=s.reason, source=s.source)
-        for s in settings
-    ]
-    return tuple(
-        Option(name=s.name, value=s.value or None, rule=r) for s, r in zip(settings, rules, strict=True)
-    )
-
-
-def _user_args(context: _Context) -> tuple[str, ...]:
+def _user_args(context: Context) -> tuple[str, ...]:
     return remaining_args(context.inputs.user_args, context.engine, context.table)
 
 
@@ -300,7 +183,7 @@ def _memory(inputs: EngineInputs) -> tuple[int | None, int | None]:
     return inputs.tier_memory_bytes or None, None
 
 
-def _connector_rules(connector: Mapping[str, Any] | None) -> tuple[Any, ...]:
+def _connector_rules(connector: Mapping[str, Any] | None) -> tuple[Rule, ...]:
     names = [part.get("kv_connector") for part in children(connector)]
     rules = []
     if "NixlConnector" in names:
@@ -312,7 +195,7 @@ def _connector_rules(connector: Mapping[str, Any] | None) -> tuple[Any, ...]:
     return tuple(rules)
 
 
-def _findings(context: _Context, options: Sequence[Option]) -> list[Finding]:
+def _findings(context: Context, options: Sequence[Option]) -> list[Finding]:
     inputs, table = context.inputs, context.table
     found = list(resolve(inputs.version).findings)
     if inputs.model_ref.startswith("-"):

@@ -18,7 +18,14 @@ from agentic_serving.capacity.accelerator import Setting
 from agentic_serving.errors import Bug
 from agentic_serving.tiers.base import Coordinator, TierInputs, TierPlan, sized
 
-__all__ = ["COORDINATOR_PORT", "HTTP_PORT", "MECHANISM", "lmcache_plan", "lmcache_unsupported"]
+__all__ = [
+    "COORDINATOR_PORT",
+    "HTTP_PORT",
+    "MECHANISM",
+    "lmcache_caveat",
+    "lmcache_plan",
+    "lmcache_unsupported",
+]
 
 MECHANISM = "LMCache server beside the engine"
 PORT = 5555  # requests, loopback only; default of `lmcache server --port`
@@ -89,10 +96,30 @@ def lmcache_unsupported(inputs: TierInputs) -> str | None:
     """Why the engine cannot use LMCache here; None if it can."""
     packages = inputs.engine_packages
     if packages is None or "lmcache" in packages:
-        return None
+        return _mixed_layers(inputs)
     return (
         f"{inputs.engine}'s default image for {inputs.accelerator.engine_variant} does not hold LMCache: set "
         "spec.engine.image (and version) to an image with the package lmcache, or use backend Native"
+    )
+
+
+def _mixed_layers(inputs: TierInputs) -> str | None:
+    """Engine-driven transfers take one kind of layer (lmcache 0.5.6, transfer_context/worker_transfer.py)."""
+    if inputs.profile is None or inputs.profile.attention not in ("Hybrid", "SlidingWindow"):
+        return None
+    return (
+        f"{inputs.profile.name} mixes kinds of attention layers, and LMCache's engine-driven transfers take one kind: "
+        "use backend Native"
+    )
+
+
+def lmcache_caveat(inputs: TierInputs) -> str | None:
+    """What is not known about LMCache here; None if nothing is."""
+    if inputs.profile is not None and inputs.profile.attention is not None:
+        return None
+    return (
+        "the model is not known: if it mixes kinds of attention layers, the engine does not start with LMCache and "
+        "needs backend Native"
     )
 
 

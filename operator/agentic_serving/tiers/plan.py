@@ -8,7 +8,7 @@ from agentic_serving.api.policy import KVTierPolicySpec
 from agentic_serving.api.quantities import parse_bytes
 from agentic_serving.tiers.base import TierInputs, TierPlan
 from agentic_serving.tiers.lmcache import MECHANISM as LMCACHE
-from agentic_serving.tiers.lmcache import lmcache_plan, lmcache_unsupported
+from agentic_serving.tiers.lmcache import lmcache_caveat, lmcache_plan, lmcache_unsupported
 from agentic_serving.tiers.native import MECHANISM as NATIVE
 from agentic_serving.tiers.native import native_plan, native_unsupported
 
@@ -48,7 +48,9 @@ def _unsupported(inputs: TierInputs, policy: KVTierPolicySpec) -> str | None:
 
 def _carried_out(inputs: TierInputs, policy: KVTierPolicySpec) -> tuple[Capability, ...]:
     native = policy.host_memory is not None and policy.host_memory.backend == "Native"
-    host = _capability(inputs, "HostMemoryTier", "Supported", NATIVE if native else LMCACHE)
+    caveat = None if native else lmcache_caveat(inputs)
+    state: CapabilityState = "Supported" if caveat is None else "Approximated"
+    host = _capability(inputs, "HostMemoryTier", state, NATIVE if native else LMCACHE, caveat or "")
     if policy.shared is None:
         return (host,)
     shared = _capability(

@@ -22,6 +22,7 @@ TABLE = load_vllm().versions[-1]
         (["--kv_transfer_config.kv_connector_extra_config.a", "1"], "--kv-transfer-config", ("1",)),
         (["-cc.mode=3"], "--compilation-config", ("3",)),
         (["-O3"], "--optimization-level", ("3",)),
+        (["-O", "1"], "--optimization-level", ("1",)),
         (["-O=2"], "--optimization-level", ("2",)),
         (["--served-model-name", "a", "b"], "--served-model-name", ("a", "b")),
         (["--seed", "-1"], "--seed", ("-1",)),

@@ -9,7 +9,7 @@ import pytest
 
 from agentic_serving.api.policy import KVTierPolicySpec
 from agentic_serving.capacity.accelerator import find_accelerator
-from agentic_serving.capacity.profile import ModelProfile
+from agentic_serving.capacity.profile import Attention, ModelProfile
 from agentic_serving.capacity.sizing import Parallelism
 from agentic_serving.engines import vllm
 from agentic_serving.engines.base import EngineInputs
@@ -113,6 +113,25 @@ def test_what_cannot_be_carried_out_is_left_out_and_said(
 def test_an_image_of_the_users_own_is_taken_at_its_word() -> None:
     plan = plan_tiers(inputs(LMCACHE, "cpu", engine_packages=None))
     assert (states(plan), plan.findings) == ({"HostMemoryTier": "Supported"}, ())
+
+
+@pytest.mark.parametrize(
+    ("attention", "state"),
+    [
+        ("GQA", "Supported"),
+        ("MLA", "Supported"),
+        ("Hybrid", "Unsupported"),
+        ("SlidingWindow", "Unsupported"),
+        (None, "Approximated"),
+    ],
+)
+def test_lmcache_takes_models_of_one_kind_of_layer(attention: Attention | None, state: str) -> None:
+    plan = plan_tiers(inputs(LMCACHE, profile=replace(MODEL, attention=attention)))
+    assert states(plan) == {"HostMemoryTier": state}
+    assert (plan.connector is None) == (state == "Unsupported")
+    assert states(plan_tiers(inputs(NATIVE, profile=replace(MODEL, attention=attention)))) == {
+        "HostMemoryTier": "Supported"
+    }
 
 
 def server(plan: TierPlan) -> dict[str, Any]:
