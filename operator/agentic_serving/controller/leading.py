@@ -30,8 +30,10 @@ from agentic_serving.settings import OperatorSettings
 __all__ = ["Leading"]
 
 _log = logging.getLogger(__name__)
-#: Between tries to load, and between restarts of the watches after they ended by themselves.
-_AGAIN_S = 5.0
+#: Between tries to load. Short: a CRD that was just installed answers 429 for a second or two.
+_LOAD_AGAIN_S = 1.0
+#: Between restarts of the watches after they ended by themselves.
+_WATCH_AGAIN_S = 5.0
 
 
 class Leading:
@@ -117,7 +119,7 @@ class Leading:
             except ClusterError as error:
                 self._health.why_not_ready = str(error)
                 _log.warning("cannot load the cluster yet", extra={"error": str(error)})
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(error.retry_after_s or _LOAD_AGAIN_S)
             else:
                 self._health.why_not_ready = ""
                 _log.info("loaded", extra={"objects": len(self.store)})
@@ -141,7 +143,7 @@ class Leading:
             self._metrics.watch_restarts.inc()
             if ended_by_itself:
                 _log.warning("watches ended; starting again", extra={"error": str(result)})
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(_WATCH_AGAIN_S)
 
     def _vitals(self) -> Vitals:
         heard = [*self.intake.last_event_s.values(), self.census.listed_s or 0.0]

@@ -31,6 +31,8 @@ _PROMPT = ("Ready", "Accepted", "Stalled")
 _TOLD = ("Accepted", "Applied", "Ready", "Enforced", "Overlapping")
 #: Reasons that are the normal way of things: no Warning, and no Event where nothing was said before.
 _CALM: tuple[str, ...] = (Reason.PROGRESSING, Reason.PENDING, Reason.NO_STACKS, Reason.NO_OVERLAP)
+#: Reasons that every new object passes through: news only where things were well before.
+_EARLY = (*_CALM, Reason.REPLICAS_UNAVAILABLE, Reason.ROUTER_UNAVAILABLE)
 _NOTHING_YET = "the operator has not looked at this yet"
 
 
@@ -216,12 +218,11 @@ def _notes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Note]:
 
 
 def _worth_telling(before: tuple[Any, Any] | None, condition: Mapping[str, Any]) -> bool:
-    """At first sight only Ready and what is wrong; later everything but Unknown."""
-    if condition["status"] == "Unknown":
+    """At first sight only Ready and what is wrong; later whatever moved, but for the usual way to Ready."""
+    status, reason = condition["status"], condition["reason"]
+    was = before[0] if before is not None else "Unknown"
+    if status == "Unknown":
         return False
-    if before is not None and before[0] != "Unknown":
-        return True
-    return (
-        bool(condition["type"] == "Ready" or condition["status"] == "False")
-        and condition["reason"] not in _CALM
-    )
+    if was == "Unknown":
+        return bool(condition["type"] == "Ready" or status == "False") and reason not in _EARLY
+    return was != status or reason not in _EARLY
