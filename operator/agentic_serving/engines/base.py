@@ -136,7 +136,7 @@ class Tuning:
     """What a user's arguments and environment change for the whole stack, not for the engine alone."""
 
     block_tokens: int  # tokens per KV block: the router counts in the same
-    max_num_seqs: int  # requests that one engine runs at once: the router admits accordingly
+    max_num_seqs: int  # requests that one data-parallel rank runs at once: the router admits accordingly
     tool_parser: str | None = None  # the user's own
     reasoning_parser: str | None = None
     auto_tool_choice: bool | None = None  # None: not said
@@ -190,7 +190,7 @@ class EnginePlan:
     memory_limit_bytes: int | None  # None: no limit is known
     run_as_user: int
     block_tokens: int
-    max_num_seqs: int
+    max_num_seqs: int  # requests that a replica runs at once, over its data-parallel ranks
     probes: Probes
     pre_stop_s: int  # sleep between the pod's leaving the endpoints and SIGTERM
     termination_grace_s: int

@@ -117,7 +117,7 @@ def plan(inputs: EngineInputs) -> EnginePlan:
         memory_limit_bytes=limit,
         run_as_user=RUN_AS_USER,
         block_tokens=context.tuning.block_tokens,
-        max_num_seqs=context.tuning.max_num_seqs,
+        max_num_seqs=context.tuning.max_num_seqs * inputs.parallelism.data,
         probes=_probes(inputs.port),
         pre_stop_s=PRE_STOP_S,
         termination_grace_s=PRE_STOP_S + inputs.shutdown_timeout_s + STOP_MARGIN_S,

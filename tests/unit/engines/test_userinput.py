@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from agentic_serving.capacity.accelerator import find_accelerator
+from agentic_serving.capacity.sizing import Parallelism
 from agentic_serving.engines import vllm
 from agentic_serving.engines.base import EngineInputs, EnginePlan, SecretKey, UserEnv
 
@@ -68,6 +69,17 @@ def test_owned_arguments_are_refused_by_name_with_what_to_do(argument: str, inst
 def test_owned_arguments_with_their_value_apart_are_refused_once() -> None:
     (finding,) = plan("--seed", "1", "-tp", "4").findings
     assert (finding.path, finding.reason) == ("spec.engine.args[2]", "ArgumentOwned")
+
+
+@pytest.mark.parametrize("args", [("-tp",), ("--data-parallel-size=many",), ("--port",)], ids=str)
+def test_an_owned_argument_is_not_reported_for_its_form_as_well(args: tuple[str, ...]) -> None:
+    assert [f.reason for f in plan(*args).findings] == ["ArgumentOwned"]
+
+
+def test_data_parallel_ranks_each_run_as_many_requests() -> None:
+    found = plan("--max-num-seqs=32", parallelism=Parallelism(data=4))
+    assert found.max_num_seqs == 128
+    assert "--max-num-seqs=32" in found.args
 
 
 def test_findings_come_in_the_order_of_the_arguments() -> None:
