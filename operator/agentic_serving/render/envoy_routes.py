@@ -2,11 +2,10 @@
 
 A request's identity is, in this order: what the program's `identity.headers` name, parent before session; else the
 session header that a known client sends on its own. It becomes the fairness id `<program>/<identity>`, so sessions
-of two programs never share a queue; requests without identity share their program's, `<program>`. Requests of no
-program and without identity carry no fairness id: the picker keeps one queue for them.
+of two programs never share a queue; requests without identity share one of their program's own, `<program>/`.
 
-The own session header of clients is copied at the edge into SESSION, so that each program needs one route for it
-rather than one per client. Identities are cut to MAX_IDENTITY_CHARS and ignored if they are not printable ASCII.
+Identities end up as metric labels and log lines of the picker, in which bytes that are not UTF-8 are an error. So a
+request whose identity is not printable ASCII is answered with 400, and identities are cut to MAX_IDENTITY_CHARS.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,10 +24,11 @@ from agentic_serving.render.releases import Headers
 
 __all__ = ["MUTATION_FILTER", "PROGRAM_METADATA", "edge_mutations", "virtual_host"]
 
-#: Where the edge puts the session header of a known client. Never leaves for an engine.
+#: Where a request's identity is gathered: at the edge from known clients' headers, then by its program's own.
+#: Never leaves for an engine.
 SESSION = "x-agentic-serving-session"
 MAX_IDENTITY_CHARS = 200
-IDENTITY_VALUE = "[ -~]+"
+IDENTITY_VALUE = "[ -~]*"
 
 PROGRAM_METADATA = "agentic-serving"
 MUTATION_FILTER = "program"
@@ -47,25 +47,43 @@ def edge_mutations() -> list[dict[str, Any]]:
 def virtual_host(
     programs: Sequence[ProgramRoute], headers: Headers, *, cluster: str, timeout: str
 ) -> dict[str, Any]:
-    """Routes of all programs, most specific first, then those of the default program."""
+    """What refuses bad identities, then the programs, most specific first, then the default program."""
     action = {"cluster": cluster, "timeout": timeout, "idle_timeout": timeout}
-    routes = [
-        _route(program.name, conditions, mutations, action)
-        for program in programs
-        for alternative in _alternatives(program)
-        for conditions, mutations in _identified(program, headers, alternative)
-    ]
     default = ProgramRoute(namespace="", name=DEFAULT_PROGRAM)
-    routes += [
-        _route(default.name, conditions, mutations, action)
-        for conditions, mutations in _identified(default, headers, [])
-    ]
     return {
         "name": "programs",
         "domains": ["*"],
         "request_headers_to_remove": [SESSION],
-        "routes": routes,
+        "routes": [
+            *_guards(programs),
+            *(
+                _route(program, conditions, headers, action)
+                for program in (*programs, default)
+                for conditions in _alternatives(program)
+            ),
+        ],
     }
+
+
+def _guards(programs: Sequence[ProgramRoute]) -> Iterator[dict[str, Any]]:
+    """A refusal per header that may hold an identity. A header that is not there is no offence."""
+    own = {
+        name.lower()
+        for program in programs
+        for name in (program.session_header, program.parent_header)
+        if name is not None
+    }
+    for name in sorted(own | set(SESSION_HEADERS)):
+        wrong = {
+            "name": name,
+            "invert_match": True,
+            "string_match": {"safe_regex": {"regex": IDENTITY_VALUE}},
+        }
+        answer = {"inline_string": f"header {name} names a session and must be printable ASCII\n"}
+        yield {
+            "match": {"prefix": "/", "headers": [wrong]},
+            "direct_response": {"status": 400, "body": answer},
+        }
 
 
 def _alternatives(program: ProgramRoute) -> Iterator[list[dict[str, Any]]]:
@@ -78,35 +96,30 @@ def _alternatives(program: ProgramRoute) -> Iterator[list[dict[str, Any]]]:
             yield [*headers, _condition(condition)]
 
 
-def _identified(
-    program: ProgramRoute, headers: Headers, conditions: list[dict[str, Any]]
-) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
-    """(conditions, mutations) for each source of an identity, best first, last for a request that has none."""
-    objective = [_set(headers.objective, _literal(program.objective_name))] if program.objective_name else []
-    for source in (program.parent_header, program.session_header, SESSION):
-        if source is None:
-            continue
-        identity = f"{_literal(program.name)}/%REQ({source.lower()}):{MAX_IDENTITY_CHARS}%"
-        yield [*conditions, _identity(source)], [*objective, _set(headers.fairness, identity)]
-    anonymous = [] if program.name == DEFAULT_PROGRAM else [_set(headers.fairness, _literal(program.name))]
-    yield conditions, [*objective, *anonymous]
-
-
 def _route(
-    program: str, conditions: list[dict[str, Any]], mutations: list[dict[str, Any]], action: dict[str, Any]
+    program: ProgramRoute, conditions: list[dict[str, Any]], headers: Headers, action: dict[str, Any]
 ) -> dict[str, Any]:
     match: dict[str, Any] = {"prefix": "/"}
     if conditions:
         match["headers"] = conditions
-    route: dict[str, Any] = {
+    mutations = {"request_mutations": list(_mutations(program, headers))}
+    return {
         "match": match,
-        "metadata": {"filter_metadata": {PROGRAM_METADATA: {"program": program}}},
+        "metadata": {"filter_metadata": {PROGRAM_METADATA: {"program": program.name}}},
         "route": dict(action),
+        "typed_per_filter_config": {MUTATION_FILTER: {"@type": _PER_ROUTE, "mutations": mutations}},
     }
-    if mutations:
-        per_route = {"@type": _PER_ROUTE, "mutations": {"request_mutations": mutations}}
-        route["typed_per_filter_config"] = {MUTATION_FILTER: per_route}
-    return route
+
+
+def _mutations(program: ProgramRoute, headers: Headers) -> Iterator[dict[str, Any]]:
+    """In order: each overwrites the last, and a header that is not there formats to nothing and overwrites nothing."""
+    for source in (program.session_header, program.parent_header):
+        if source is not None:
+            yield _set(SESSION, f"%REQ({source.lower()})%")
+    identity = f"%REQ({SESSION}):{MAX_IDENTITY_CHARS}%"
+    yield _set(headers.fairness, f"{_literal(program.name)}/{identity}")
+    if program.objective_name:
+        yield _set(headers.objective, _literal(program.objective_name))
 
 
 def _header_match(header: HeaderMatch) -> dict[str, Any]:
@@ -120,10 +133,6 @@ def _condition(condition: Condition) -> dict[str, Any]:
     if condition.how == "RegularExpression":
         return {"name": name, "string_match": {"safe_regex": {"regex": condition.value}}}
     return {"name": name, "string_match": {condition.how.lower(): condition.value}}
-
-
-def _identity(name: str) -> dict[str, Any]:
-    return {"name": name.lower(), "string_match": {"safe_regex": {"regex": IDENTITY_VALUE}}}
 
 
 def _set(name: str, value: str) -> dict[str, Any]:

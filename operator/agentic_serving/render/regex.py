@@ -22,7 +22,7 @@ _CLASS_ITEM = rf"[a-z]-[a-z]|[A-Z]-[A-Z]|[0-9]-[0-9]|{_ESCAPED}|[^\[\]\\^\-]"
 _TOKEN = re.compile(
     r"(?P<count>\{(?P<low>[0-9]{1,4})(?:,(?P<high>[0-9]{0,4}))?\}\??)"
     r"|(?P<many>[*+?]\??)"
-    r"|(?P<open>\((?:\?:)?)"
+    r"|(?P<open>\(\?:|\((?!\?))"
     r"|(?P<close>\))"
     r"|(?P<either>\|)"
     r"|(?P<anchor>[\^$]|\\[bB])"
