@@ -1,5 +1,6 @@
 """Random objects from a structural schema: legal ones, and ones with a part replaced by something hostile."""
 
+import copy
 from typing import Any
 
 from hypothesis import strategies as st
@@ -7,8 +8,9 @@ from hypothesis import strategies as st
 from agentic_serving.api.base import ApiObject
 from agentic_serving.api.crd import object_schema
 from agentic_serving.api.schema import Schema, is_opaque
+from tests.crd_cases.cases import GOOD
 
-__all__ = ["hostile_objects", "json_values", "legal_objects"]
+__all__ = ["grafted_objects", "hostile_objects", "json_values", "legal_objects"]
 
 _NAMES = st.sampled_from(["chat", "a", "a-1", "team.x", "7b", "x" * 63, "x" * 64])
 _DURATIONS = st.sampled_from(["1ms", "30s", "5m", "1h30m", "99999h"])
@@ -36,19 +38,35 @@ def legal_objects(model: type[ApiObject]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @st.composite
+def grafted_objects(draw: st.DrawFn, model: type[ApiObject]) -> dict[str, Any]:
+    """A good object with one field of its spec, at any depth, replaced by a legal value or added."""
+    obj: dict[str, Any] = copy.deepcopy(
+        draw(st.sampled_from([c.obj for c in GOOD if c.kind == model.__name__]))
+    )
+    at, schema = obj["spec"], object_schema(model)["properties"]["spec"]
+    name = draw(st.sampled_from(sorted(schema["properties"])))
+    while (
+        "properties" in schema["properties"][name] and isinstance(at.get(name), dict) and draw(st.booleans())
+    ):
+        at, schema = at[name], schema["properties"][name]
+        name = draw(st.sampled_from(sorted(schema["properties"])))
+    at[name] = draw(_values(schema["properties"][name]))
+    return obj
+
+
+@st.composite
 def hostile_objects(draw: st.DrawFn, model: type[ApiObject]) -> dict[str, Any]:
-    """A legal object with up to two parts of its spec replaced, removed or misnamed."""
-    obj = draw(legal_objects(model))
-    for _ in range(draw(st.integers(0, 2))):
-        places = list(_places(obj["spec"]))
-        if places:
-            holder, key = draw(st.sampled_from(places))
-            if isinstance(holder, dict) and draw(st.booleans()):
-                value = holder.pop(key)
-                if draw(st.booleans()):
-                    holder[f"{key}s"] = value
-            else:
-                holder[key] = draw(_HOSTILE)
+    """A good or a grafted object with a part of its spec replaced, removed or misnamed."""
+    good = st.sampled_from([c.obj for c in GOOD if c.kind == model.__name__]).map(copy.deepcopy)
+    obj: dict[str, Any] = draw(good | grafted_objects(model))
+    holder, key = draw(st.sampled_from([(obj, "spec"), *_places(obj["spec"])]))
+    change = draw(st.sampled_from(["replace", "replace", "replace", "remove", "misname"]))
+    if change == "replace" or not isinstance(holder, dict):
+        holder[key] = draw(_HOSTILE)
+    else:
+        value = holder.pop(key)
+        if change == "misname":
+            holder[f"{key}s"] = value
     return obj
 
 
@@ -66,7 +84,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401 - any JSON val
 
 def _values(schema: Schema) -> st.SearchStrategy[Any]:
     if is_opaque(schema):
-        return st.dictionaries(st.text(max_size=5), json_values.filter(_is_finite), max_size=2)
+        return st.dictionaries(st.text(max_size=5), json_values.filter(_survives), max_size=2)
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     if schema["type"] == "integer":
@@ -100,12 +118,12 @@ def _strings(schema: Schema) -> st.SearchStrategy[str]:
     )
 
 
-def _is_finite(value: object) -> bool:
-    """Whether JSON can hold it: no NaN, no infinity, no integer beyond 64 bits, no half of a surrogate pair."""
+def _survives(value: object) -> bool:
+    """Whether it comes back as it went: no NaN, no integer beyond 64 bits, no float that Go writes as an integer."""
     if isinstance(value, dict):
-        return all(_is_finite(k) and _is_finite(v) for k, v in value.items())
+        return all(_survives(k) and _survives(v) for k, v in value.items())
     if isinstance(value, list):
-        return all(map(_is_finite, value))
+        return all(map(_survives, value))
     if isinstance(value, float):
-        return value - value == 0
+        return abs(value) < 2**53
     return not isinstance(value, int) or abs(value) < 2**63

@@ -48,6 +48,8 @@ _KEPT = (
 #: Handled below, or without a counterpart: `title` repeats the name, `propertyNames` is enforced by pydantic.
 _HANDLED = ("$ref", "$defs", "additionalProperties", "anyOf", "const", "default", "items", "properties")
 _DROPPED = ("title", "propertyNames")
+#: Deeper than any type that people could still write.
+_MAX_DEPTH = 20
 
 
 @cache
@@ -92,6 +94,8 @@ def nodes(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
 
 
 def _convert(raw: Mapping[str, Any], defs: Mapping[str, Any], where: str) -> Schema:
+    if where.count(".") > _MAX_DEPTH:
+        raise Bug(f"{where}: a type inside itself is not structural")
     node = _resolve(raw, defs, where)
     unknown = set(node) - {*_KEPT, *_HANDLED, *_DROPPED}
     if unknown:
