@@ -1,0 +1,234 @@
+"""cluster.kube against a small HTTP server: what it sends, and what each kind of answer becomes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kubernetes.aio.client import Configuration
+
+from agentic_serving import __version__
+from agentic_serving.cluster.kinds import CONFIG_MAP, DEPLOYMENT, STACK
+from agentic_serving.cluster.kube import KubeCluster, KubeOptions
+from agentic_serving.errors import (
+    ClusterError,
+    Conflict,
+    Expired,
+    Forbidden,
+    NotFound,
+    Rejected,
+    Unavailable,
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "ns"}}
+
+
+class Server:
+    """An API server that answers as a test tells it to, and a client for it."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.observed: list[tuple[str, str, str]] = []
+        self.answer: Handler = self._empty
+        self.http = TestServer(self._app())
+
+    def client(self, *, timeout_s: float = 5.0, page_size: int = 500) -> KubeCluster:
+        configuration = Configuration(host=str(self.http.make_url("")).rstrip("/"))
+        configuration.api_key["BearerToken"] = "Bearer secret"
+        options = KubeOptions(timeout_s=timeout_s, page_size=page_size)
+        return KubeCluster(configuration, options, self._observe)
+
+    def says(self, code: int, body: object, **headers: str) -> None:
+        async def answer(_: web.Request) -> web.Response:
+            raw = body if isinstance(body, bytes) else orjson.dumps(body)
+            return web.Response(status=code, body=raw, headers=headers)
+
+        self.answer = answer
+
+    def _app(self) -> web.Application:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            headers = dict(request.headers)
+            self.requests.append((request.method, request.path_qs, headers, await request.read()))
+            return await self.answer(request)
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", handle)
+        return app
+
+    async def _empty(self, _: web.Request) -> web.Response:
+        return web.json_response({})
+
+    def _observe(self, *, verb: str, kind: str, result: str, seconds: float) -> None:
+        assert 0 <= seconds < 60
+        self.observed.append((verb, kind, result))
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    running = Server()
+    await running.http.start_server()
+    yield running
+    await running.http.close()
+
+
+def status(code: int, reason: str, message: str = "no", **details: Any) -> dict[str, Any]:
+    return {"kind": "Status", "code": code, "reason": reason, "message": message, "details": details}
+
+
+async def test_an_apply_as_it_goes_over_the_wire(server: Server) -> None:
+    client = server.client()
+    await client.apply(CONFIG_MAP, CONFIG)
+    method, path, headers, body = server.requests[0]
+    assert method == "PATCH"
+    assert path == (
+        "/api/v1/namespaces/ns/configmaps/a?fieldManager=agentic-serving-operator&force=true&fieldValidation=Strict"
+    )
+    assert headers["Content-Type"] == "application/apply-patch+yaml"
+    assert headers["Authorization"] == "Bearer secret"
+    assert headers["User-Agent"] == f"agentic-serving/{__version__}"
+    assert orjson.loads(body) == CONFIG
+    await client.close()
+
+
+async def test_a_deletion_names_the_object_it_means(server: Server) -> None:
+    client = server.client()
+    await client.delete(DEPLOYMENT, "ns", "a", uid="u", resource_version="7")
+    method, path, _, body = server.requests[0]
+    assert (method, path) == ("DELETE", "/apis/apps/v1/namespaces/ns/deployments/a")
+    sent = orjson.loads(body)
+    assert sent["preconditions"] == {"uid": "u", "resourceVersion": "7"}
+    assert sent["propagationPolicy"] == "Background"
+    await client.close()
+
+
+ANSWERS = {
+    "401": (401, status(401, "Unauthorized"), Forbidden),
+    "403": (403, status(403, "Forbidden"), Forbidden),
+    "404": (404, status(404, "NotFound"), NotFound),
+    "404 of no kind": (404, b"404 page not found\n", NotFound),
+    "409": (409, status(409, "Conflict"), Conflict),
+    "409 exists": (409, status(409, "AlreadyExists"), Conflict),
+    "410": (410, status(410, "Expired"), Expired),
+    "400": (400, status(400, "BadRequest"), Rejected),
+    "413": (413, status(413, "RequestEntityTooLarge"), Rejected),
+    "422": (422, status(422, "Invalid"), Rejected),
+    "422 of the uid": (422, status(422, "Invalid", causes=[{"field": "metadata.uid"}]), Conflict),
+    "429": (429, status(429, "TooManyRequests"), Unavailable),
+    "500": (500, status(500, "InternalError"), Unavailable),
+    "500 of a field": (500, status(500, "", "failed to create typed patch object (...)"), Rejected),
+    "503": (503, b"upstream connect error", Unavailable),
+    "504": (504, status(504, "Timeout"), Unavailable),
+    "302": (302, b"<html>sign in</html>", Unavailable),
+    "200 of a proxy": (200, b"<html>sign in</html>", Unavailable),
+}
+
+
+@pytest.mark.parametrize(("code", "body", "error"), ANSWERS.values(), ids=ANSWERS.keys())
+async def test_each_answer_becomes_the_error_that_says_who_must_act(
+    server: Server, code: int, body: object, error: type[ClusterError]
+) -> None:
+    server.says(code, body)
+    client = server.client()
+    with pytest.raises(error) as caught:
+        await client.get(CONFIG_MAP, "ns", "a")
+    assert type(caught.value) is error
+    assert "get /api/v1/namespaces/ns/configmaps/a" in str(caught.value)
+    assert len(server.requests) == 1, "nothing is retried here"
+    assert server.observed == [("get", "ConfigMap", error.__name__.lower())]
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "expected_s"),
+    [
+        (status(429, "TooManyRequests"), {"Retry-After": "3"}, 3.0),
+        (status(429, "TooManyRequests", retryAfterSeconds=2), {}, 2.0),
+        (status(429, "TooManyRequests"), {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        (b"busy", {}, None),
+    ],
+    ids=["header", "details", "date", "neither"],
+)
+async def test_how_long_to_wait_is_passed_on(
+    server: Server, body: object, headers: dict[str, str], expected_s: float | None
+) -> None:
+    server.says(429, body, **headers)
+    client = server.client()
+    with pytest.raises(Unavailable) as caught:
+        await client.get(CONFIG_MAP, "ns", "a")
+    assert caught.value.retry_after_s == expected_s
+    await client.close()
+
+
+async def test_a_silent_server_is_unavailable_in_bounded_time(server: Server) -> None:
+    released = asyncio.Event()
+
+    async def hang(_: web.Request) -> web.Response:
+        await released.wait()
+        return web.Response()
+
+    server.answer = hang
+    client = server.client(timeout_s=0.2)
+    with pytest.raises(Unavailable, match=r"no answer within 0\.2 s"):
+        await client.get(CONFIG_MAP, "ns", "a")
+    released.set()
+    await client.close()
+
+
+async def test_a_closed_port_is_unavailable(server: Server) -> None:
+    client = server.client()
+    await server.http.close()
+    with pytest.raises(Unavailable) as caught:
+        await client.get(CONFIG_MAP, "ns", "a")
+    assert caught.value.code == 0
+    await client.close()
+
+
+async def test_a_list_that_expires_half_way_starts_again(server: Server) -> None:
+    pages = iter(
+        [
+            (
+                200,
+                {
+                    "metadata": {"resourceVersion": "5", "continue": "next"},
+                    "items": [{"metadata": {"name": "a"}}],
+                },
+            ),
+            (410, status(410, "Expired")),
+            (200, {"metadata": {"resourceVersion": "9"}, "items": [{"metadata": {"name": "b"}}]}),
+        ]
+    )
+
+    async def answer(_: web.Request) -> web.Response:
+        code, body = next(pages)
+        return web.json_response(body, status=code)
+
+    server.answer = answer
+    client = server.client()
+    listing = await client.list(STACK, label_selector="a=b")
+    assert (listing.resource_version, [i["metadata"]["name"] for i in listing.items]) == ("9", ["b"])
+    assert listing.items[0]["kind"] == "AgenticServingStack"
+    first, second, third = (path for _, path, _, _ in server.requests)
+    assert first == "/apis/agentic-serving.dev/v1alpha1/agenticservingstacks?limit=500&labelSelector=a%3Db"
+    assert (second, third) == (f"{first}&continue=next", first)
+    await client.close()
+
+
+async def test_a_list_that_always_expires_says_so(server: Server) -> None:
+    server.says(410, status(410, "Expired"))
+    client = server.client()
+    with pytest.raises(Expired):
+        await client.list(CONFIG_MAP)
+    assert len(server.requests) == 3
+    await client.close()
+
+
+async def test_a_server_without_aggregated_discovery_is_named(server: Server) -> None:
+    server.says(200, {"kind": "APIVersions"})
+    client = server.client()
+    with pytest.raises(Rejected, match="aggregated discovery"):
+        await client.served()
+    await client.close()
