@@ -151,11 +151,10 @@ def reasons_in_code() -> list[tuple[str, str]]:
             name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             if name not in ("Finding", "Condition", "set_condition"):
                 continue
-            found += [
-                (f"{path.relative_to(PACKAGE)}:{node.lineno}", str(k.value.value))
-                for k in node.keywords
-                if k.arg == "reason" and isinstance(k.value, ast.Constant)
-            ]
+            values = [k.value for k in node.keywords if k.arg == "reason"]
+            values += [v for k in values if isinstance(k, ast.IfExp) for v in (k.body, k.orelse)]
+            where = f"{path.relative_to(PACKAGE)}:{node.lineno}"
+            found += [(where, str(v.value)) for v in values if isinstance(v, ast.Constant)]
     return found
 
 
