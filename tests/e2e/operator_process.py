@@ -22,7 +22,7 @@ import yaml
 from .localcluster.cluster import Cluster, Reachable
 from .localcluster.process import free_ports
 
-__all__ = ["NAMESPACE", "SERVICE_ACCOUNT", "USER", "OperatorProcess", "install"]
+__all__ = ["NAMESPACE", "ROOT", "SERVICE_ACCOUNT", "USER", "OperatorProcess", "install", "source_root"]
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "agentic-serving-system"
@@ -35,6 +35,11 @@ _READY_TIMEOUT_S = 60.0
 _POLL_S = 0.1
 #: Of the installation, what would need an image to run: the operator is a process here.
 _NOT_HERE = frozenset({"Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service"})
+
+
+def source_root() -> Path:
+    """Where the operator is imported from: the checkout, or a changed copy of it (`tests/mutations`)."""
+    return Path(os.environ.get("AGENTIC_E2E_SOURCE") or ROOT / "operator")
 
 
 def install(cluster: Cluster) -> None:
@@ -167,7 +172,7 @@ class OperatorProcess:
         variables: dict[str, Any] = {f"AGENTIC_SERVING_{k.upper()}": v for k, v in self._settings.items()}
         return {
             **os.environ,
-            "PYTHONPATH": str(ROOT / "operator"),
+            "PYTHONPATH": str(source_root()),
             "POD_NAMESPACE": NAMESPACE,
             "POD_NAME": self._name,
             **{k: str(v) for k, v in variables.items()},

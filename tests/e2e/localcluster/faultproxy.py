@@ -199,7 +199,7 @@ class FaultProxy:
 
     async def _exchange(self, request: web.Request, body: bytes) -> web.Response:
         async with self._client.request(
-            request.method, self._address(request), headers=_passed_on(request.headers), data=body
+            request.method, self._address(request), headers=_passed_on(request.headers), data=body or None
         ) as answer:
             content = await answer.read()
             return web.Response(status=answer.status, body=content, headers=_passed_on(answer.headers))
