@@ -15,6 +15,7 @@ from agentic_serving.render.regex import why_refused
 from agentic_serving.render.releases import load_release
 from tests.e2e.localcluster.process import wait_until
 from tests.e2e.routerkit.envoys import RunningEnvoy, refusal, running, without_picker
+from tests.e2e.routerkit.golden import golden_files
 from tests.e2e.routerkit.upstream import echo
 
 LLMD = load_release("llm-d-0.10")
@@ -78,6 +79,11 @@ def test_envoy_accepts_every_shape(release: str, programs: tuple[ProgramRoute, .
     )
     assert not rendered.ordering.problems
     assert refusal(rendered.config, tmp_path) == ""
+
+
+@pytest.mark.parametrize("file", golden_files("envoy.yaml"))
+def test_envoy_accepts_every_golden_configuration(file: str, tmp_path: Path) -> None:
+    assert refusal(golden_files("envoy.yaml")[file], tmp_path) == ""
 
 
 def test_envoy_compiles_every_expression_that_we_let_through(tmp_path: Path) -> None:

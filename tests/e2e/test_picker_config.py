@@ -4,15 +4,18 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from agentic_serving.render.envoy import EnvoyInputs, envoy_config
 from agentic_serving.render.matching import ProgramRoute
 from agentic_serving.render.picker import PickerConfig, picker_config
+from agentic_serving.render.releases import PickerRelease, load_release, release_names
 from tests.e2e.localcluster.controlplane import ControlPlane, Options
 from tests.e2e.localcluster.process import StartFailed, wait_until
 from tests.e2e.routerkit.envoys import RunningEnvoy, running
+from tests.e2e.routerkit.golden import golden_files
 from tests.e2e.routerkit.pickers import LLMD_EPP, RunningPicker, picker_binary, running_picker
 from tests.e2e.routerkit.pools import Pool, pool_of_two
 from tests.e2e.routerkit.variants import PICKER_VARIANTS
@@ -40,15 +43,15 @@ def binary_of(release: str) -> Path:
 
 
 @contextmanager
-def picker(pool: Pool, variant: str, config: PickerConfig | None = None) -> Iterator[RunningPicker]:
-    inputs = PICKER_VARIANTS[variant]
+def picker(pool: Pool, release: PickerRelease, config: PickerConfig) -> Iterator[RunningPicker]:
+    """The picker under its own account, whose only rights are those we render for it."""
     with running_picker(
-        binary_of(inputs.release.name),
-        inputs.release,
-        config or picker_config(inputs),
+        binary_of(release.name),
+        release,
+        config,
         pool=pool.name,
         namespace=pool.namespace,
-        kubeconfig=pool.cluster.kubeconfig,
+        kubeconfig=pool.kubeconfigs[release.name],
     ) as found:
         yield found
 
@@ -56,9 +59,10 @@ def picker(pool: Pool, variant: str, config: PickerConfig | None = None) -> Iter
 @contextmanager
 def router(pool: Pool, variant: str) -> Iterator[tuple[RunningEnvoy, RunningPicker]]:
     """Envoy and picker as rendered, once the picker knows both pods."""
-    release = PICKER_VARIANTS[variant].release
+    inputs = PICKER_VARIANTS[variant]
+    release = inputs.release
     envoy = envoy_config(EnvoyInputs(release=release, programs=(CODER,), request_timeout_s=60))
-    with picker(pool, variant) as chosen:
+    with picker(pool, release, picker_config(inputs)) as chosen:
         wait_until(
             lambda: READY.search(chosen.metrics()) is not None,
             timeout_s=30,
@@ -85,10 +89,17 @@ def test_the_real_picker_loads_the_configuration_and_routes_by_it(pool: Pool, va
 @pytest.mark.parametrize("variant", ["llm-d-aggregated", "gie-aggregated"])
 def test_an_unknown_parameter_keeps_the_real_picker_from_starting(pool: Pool, variant: str) -> None:
     """What makes the test above mean something: the pickers decode strictly."""
-    good = picker_config(PICKER_VARIANTS[variant])
-    bad = PickerConfig(config={**good.config, "unheardOf": True}, rules=())
-    with pytest.raises(StartFailed, match="unheardOf"), picker(pool, variant, bad):
+    inputs = PICKER_VARIANTS[variant]
+    bad = PickerConfig(config={**picker_config(inputs).config, "unheardOf": True}, rules=())
+    with pytest.raises(StartFailed, match="unheardOf"), picker(pool, inputs.release, bad):
         pass
+
+
+@pytest.mark.parametrize("file", golden_files("picker.yaml"))
+def test_the_real_picker_loads_every_golden_configuration(pool: Pool, file: str) -> None:
+    config = PickerConfig(config=golden_files("picker.yaml")[file], rules=())
+    with picker(pool, release_of(config), config) as chosen:
+        assert chosen.process.alive
 
 
 @pytest.mark.parametrize("variant", ["llm-d-aggregated", "gie-aggregated"])
@@ -123,6 +134,23 @@ def test_what_gie_lacks_is_as_its_data_says(pool: Pool) -> None:
     assert "AnthropicMessages" in PICKER_VARIANTS["gie-aggregated"].release.lacks
     with router(pool, "gie-aggregated") as (envoy, _):
         assert envoy.post([SESSION], path="/v1/messages", body=turn("hi")).code == 400
+
+
+def release_of(config: PickerConfig) -> PickerRelease:
+    """The release whose dialect a configuration is written in."""
+    (found,) = [
+        release
+        for release in map(load_release, release_names())
+        if release.config_api_version == config.config["apiVersion"]
+    ]
+    return found
+
+
+def prefilled_by(envoy: RunningEnvoy, header: str) -> list[str]:
+    """Where a long new prompt was prefilled; empty: where it was decoded."""
+    answer = envoy.post([SESSION], body=turn(f"{uuid4()} hello " * 2000))
+    assert answer.code == 200, answer.body
+    return answer.header(header)
 
 
 def turn(text: str) -> dict[str, object]:

@@ -1,11 +1,15 @@
 """A pool of two echoing pods on a real API server, as an endpoint picker sees it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from agentic_serving.names import REVISION_LABEL
+from agentic_serving.render.picker import picker_rbac
+from agentic_serving.render.releases import load_release, release_names
 from tests.e2e.localcluster.cluster import Cluster
 from tests.e2e.routerkit.upstream import echo
 
@@ -25,6 +29,12 @@ class Pool:
     namespace: str
     prefill: str
     decode: str
+    kubeconfigs: Mapping[str, Path]  # by release: the picker's own account, with no rights but its Role's
+
+    def set_revision(self, pod: str, revision: str) -> None:
+        """Labels the pod `prefill` or `decode` as one of that revision; both begin as `one`."""
+        label = f"{REVISION_LABEL}={revision}"
+        self.cluster.kubectl("label", "pod", pod, "-n", self.namespace, "--overwrite", label)
 
 
 @contextmanager
@@ -34,7 +44,7 @@ def pool_of_two(cluster: Cluster) -> Iterator[Pool]:
         port = int(first.endpoint.rsplit(":", 1)[1])
         with echo(DECODE_ADDRESS, port) as second:
             cluster.create_namespace(NAMESPACE)
-            cluster.apply([_service_account(), _inference_pool(port), *_objectives()])
+            cluster.apply([_service_account("default"), _inference_pool(port), *_objectives()])
             for name, address in (("prefill", PREFILL_ADDRESS), ("decode", DECODE_ADDRESS)):
                 cluster.apply([_pod(name)])
                 status = json.dumps({"status": _ready(address)})
@@ -55,11 +65,37 @@ def pool_of_two(cluster: Cluster) -> Iterator[Pool]:
                 namespace=NAMESPACE,
                 prefill=first.endpoint,
                 decode=second.endpoint,
+                kubeconfigs={release: _account(cluster, release) for release in release_names()},
             )
 
 
-def _service_account() -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta("default")}
+def _account(cluster: Cluster, release: str) -> Path:
+    """A kubeconfig for the account that the rendered Role is bound to."""
+    name = f"picker-{release}"
+    rbac = "rbac.authorization.k8s.io"
+    cluster.apply(
+        [
+            _service_account(name),
+            {
+                "apiVersion": f"{rbac}/v1",
+                "kind": "Role",
+                "metadata": _meta(name),
+                "rules": picker_rbac(load_release(release)),
+            },
+            {
+                "apiVersion": f"{rbac}/v1",
+                "kind": "RoleBinding",
+                "metadata": _meta(name),
+                "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}],
+            },
+        ]
+    )
+    return cluster.user_kubeconfig(NAMESPACE, name)
+
+
+def _service_account(name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(name)}
 
 
 def _inference_pool(port: int) -> dict[str, Any]:
@@ -89,7 +125,10 @@ def _pod(name: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {**_meta(name), "labels": {"app": "engine", "llm-d.ai/role": name}},
+        "metadata": {
+            **_meta(name),
+            "labels": {"app": "engine", "llm-d.ai/role": name, REVISION_LABEL: "one"},
+        },
         "spec": {"nodeName": "none", "containers": [{"name": "engine", "image": "echo"}]},
     }
 

@@ -37,6 +37,7 @@ PICKER_VARIANTS: dict[str, PickerInputs] = {
     "llm-d-disaggregated-precise": replace(
         _LLMD, disaggregated=True, prefix_routing="Precise", tokenizer_url=_TOKENIZER
     ),
+    "llm-d-disaggregated-revisions": replace(_LLMD, disaggregated=True, revision_scope="app=engine"),
     "gie-aggregated": _GIE,
     "gie-unsized": replace(_GIE, max_concurrency=None, context_tokens=None),
     "gie-host-tier": replace(_GIE, hbm_blocks=50_000, tiers=(_HOST,)),

@@ -26,10 +26,17 @@ from agentic_serving.render.picker import (
     sidecar_args,
 )
 from agentic_serving.render.releases import load_release
+from tests.e2e.routerkit.golden import golden_files
 from tests.e2e.routerkit.variants import PICKER_VARIANTS
 
 LLMD = PICKER_VARIANTS["llm-d-aggregated"]
 GIE = PICKER_VARIANTS["gie-aggregated"]
+#: The rest is written for gie-1.5; tests/e2e loads it into the real picker.
+LLMD_GOLDEN = [
+    file
+    for file, config in golden_files("picker.yaml").items()
+    if config["apiVersion"] == LLMD.release.config_api_version
+]
 SCHEMA = Path(__file__).parents[2] / "schemas" / "llm-d-0.10-endpointpickerconfig.yaml"
 
 
@@ -88,6 +95,7 @@ inputs_of_llmd = st.builds(
     ).map(tuple),
     tokenizer_url=st.just("http://tokenizer:8000"),
     kv_events_port=st.integers(1, 65535),
+    revision_scope=st.sampled_from(["", "app=engine"]),
 )
 
 
@@ -95,6 +103,11 @@ inputs_of_llmd = st.builds(
 def test_every_variant_is_what_llm_d_decodes(variant: str) -> None:
     config = picker_config(PICKER_VARIANTS[variant])
     assert [error.message for error in llmd_schema().iter_errors(config.config)] == []
+
+
+@pytest.mark.parametrize("file", LLMD_GOLDEN)
+def test_every_golden_configuration_is_what_llm_d_decodes(file: str) -> None:
+    assert [error.message for error in llmd_schema().iter_errors(golden_files("picker.yaml")[file])] == []
 
 
 @settings(deadline=None)  # the machine may be busy; the work is bounded
