@@ -27,11 +27,12 @@ _Json = Any
 _Fields = Mapping[str, Any]
 
 #: Server-side apply tracks no ownership of these.
-_IDENTITY = frozenset({"apiVersion", "kind"})
+_IDENTITY = frozenset({"apiVersion", "kind", "metadata"})
 _UNTRACKED_METADATA = frozenset({"name", "namespace", "uid", "resourceVersion", "creationTimestamp"})
 #: What the API server fills in inside lists and maps that are replaced as a whole (elsewhere defaults belong
 #: to nobody and are never looked at). Sources: k8s.io/kubernetes `pkg/apis/core/v1/defaults.go`,
-#: `pkg/apis/networking/v1/defaults.go`, `pkg/apis/rbac/v1/defaults.go`; CRDs of the Gateway API and of the Prometheus operator.
+#: `pkg/apis/networking/v1/defaults.go`, `pkg/apis/rbac/v1/defaults.go`; the CRDs of the Gateway API and of the
+#: Prometheus operator.
 _DEFAULTS: dict[str, tuple[_Json, ...]] = {
     "action": ("replace",),
     "apiGroup": ("", "rbac.authorization.k8s.io"),
@@ -69,8 +70,9 @@ def needs_apply(
     if owned is None:
         return f"{manager} has not applied this object yet"
     wanted = {key: value for key, value in desired.items() if key not in _IDENTITY}
-    metadata = desired["metadata"]
-    wanted["metadata"] = {k: v for k, v in metadata.items() if k not in _UNTRACKED_METADATA}
+    metadata = {k: v for k, v in desired["metadata"].items() if k not in _UNTRACKED_METADATA}
+    if metadata and not subresource:  # a subresource's apply leaves metadata as it is
+        wanted["metadata"] = metadata
     return next(_map_reasons(wanted, live, owned, ()), None)
 
 
@@ -105,7 +107,7 @@ def _map_reasons(
         child = owned.get(f"f:{key}")
         if child is not None:
             yield from _reasons(value, live.get(key), child, (*path, key))
-        elif value not in ({}, [], None):  # an empty map or list to merge into claims nothing
+        elif value not in ([], None):  # an empty list to merge into claims nothing
             yield f"{_dotted((*path, key))}: not ours yet, should be {_shown(value)}"
     for field in owned:
         if field.startswith("f:") and field[2:] not in wanted:
