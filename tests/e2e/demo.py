@@ -60,6 +60,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _tour(cluster: Cluster, operator: OperatorProcess) -> None:
     examples = sorted(p for p in (ROOT / "examples").iterdir() if p.is_dir())
     _step(f"apply {len(examples)} examples; the operator runs as process {operator.pid} with its own RBAC")
+    _volumes(cluster, {claim for example in examples for claim in _claims(_objects(example))})
     for example in examples:
         cluster.apply(_objects(example), namespace=NAMESPACE)
     _wait_ready(cluster)
@@ -73,6 +74,39 @@ def _tour(cluster: Cluster, operator: OperatorProcess) -> None:
     _step(f"kubectl describe astack {stack}")
     _show(cluster, "describe", "astack", stack, "-n", NAMESPACE)
     _break_and_repair(cluster, stack)
+
+
+def _claims(value: object) -> set[str]:
+    """Every PersistentVolumeClaim that the objects refer to."""
+    if isinstance(value, dict):
+        named = {str(value["claimName"])} if "claimName" in value else set()
+        return named.union(*map(_claims, value.values()))
+    return set().union(*map(_claims, value)) if isinstance(value, list) else set()
+
+
+def _volumes(cluster: Cluster, claims: set[str]) -> None:
+    """What an administrator brings: a bound volume for each claim."""
+    for claim in sorted(claims):
+        size = {"storage": "1Ti"}
+        common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+        volume = f"demo-{claim}"
+        where = {"hostPath": {"path": f"/mnt/{claim}"}, "claimRef": {"name": claim, "namespace": NAMESPACE}}
+        cluster.apply(
+            [
+                {
+                    "apiVersion": "v1",
+                    "kind": "PersistentVolume",
+                    "metadata": {"name": volume},
+                    "spec": {"capacity": size, "persistentVolumeReclaimPolicy": "Delete", **common, **where},
+                },
+                {
+                    "apiVersion": "v1",
+                    "kind": "PersistentVolumeClaim",
+                    "metadata": {"name": claim, "namespace": NAMESPACE},
+                    "spec": {"volumeName": volume, "resources": {"requests": size}, **common},
+                },
+            ]
+        )
 
 
 def _quickstart(examples: Sequence[Path], otherwise: str) -> str:
@@ -89,8 +123,8 @@ def _wait_ready(cluster: Cluster) -> None:
     while True:
         items = cluster.get(KINDS, "-n", NAMESPACE)["items"]
         table = cluster.kubectl("get", KINDS, "-n", NAMESPACE)
-        if table != shown:
-            shown = table
+        if _ageless(table) != shown:
+            shown = _ageless(table)
             print(f"\n--- {time.strftime('%H:%M:%S')}\n{table}", end="", flush=True)
         if items and all(_condition(item, "Ready") == "True" for item in items):
             return
@@ -100,6 +134,11 @@ def _wait_ready(cluster: Cluster) -> None:
             ]
             raise SystemExit(f"not Ready after {_READY_TIMEOUT_S:.0f} s: {', '.join(waiting)}")
         time.sleep(_POLL_S)
+
+
+def _ageless(table: str) -> str:
+    """The table without its last column, which changes every second."""
+    return "\n".join(" ".join(line.split()[:-1]) for line in table.splitlines())
 
 
 def _break_and_repair(cluster: Cluster, stack: str) -> None:

@@ -79,6 +79,10 @@ def _enforcement(draft: Draft, views: dict[str, StackView]) -> None:
     reason = Reason.NOT_ENFORCED if nowhere else Reason.PARTIALLY_ENFORCED
     message = f"{len(lacking)} of {len(views)} stacks do not carry all of it out: {'; '.join(lacking[:8])}"
     draft.set(PolicyCondition.ENFORCED, holds=False, reason=reason, message=message)
+    if all(view.accepted for view in views.values()) and not any(c.state == "Unsupported" for c in every):
+        # Something near what was asked carries all of it: nobody has to act, and waiting for Ready must end.
+        _ready(draft, "every tier is there, some only approximately: see Enforced and status.capabilities")
+        return
     _stall(draft, reason, message, accepted=True)
 
 
