@@ -4,9 +4,9 @@ An object passes three checks, as it does in the API server: its form (types, bo
 then the rules between fields, and beside both, fields that the API does not know. All that is wrong is found
 at once and reported with the path that users write.
 
-As the API server does, a null means that the field is absent, and 3.0 is a whole number. Where the schema cannot
-say what the types demand (`propertyNames`: the form of label keys), the server accepts what is refused here; the
-controller reports that as a condition.
+As the API server does, a null means that the field is absent, and 3.0 is a whole number. Two things the server
+accepts and this refuses, so that the controller must report them: keys of maps beyond their length (structural
+schemas have no `propertyNames`), and pod templates nested deeper than pydantic's JSON parser goes (200 levels).
 """
 
 import json

@@ -150,7 +150,7 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
         (quantities.format_duration, math.inf),
         (quantities.format_duration, math.nan),
     ],
-    ids=str,
+    ids=lambda v: getattr(v, "__name__", str(v)),
 )
 def test_what_cannot_be_written_is_refused(write: Callable[[float], str], value: float) -> None:
     with pytest.raises(InvalidInput):

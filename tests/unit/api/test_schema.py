@@ -162,7 +162,7 @@ def test_statuses_set_nothing_by_themselves(info: KindInfo) -> None:
 
 @pytest.mark.parametrize("model", KINDS.values(), ids=KINDS)
 @given(data=st.data())
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_we_write_fits_the_schema(model: type[ApiObject], data: st.DataObject) -> None:
     found, _ = parse(model, data.draw(legal_objects(model)))
     assert found is not None

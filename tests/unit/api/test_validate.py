@@ -20,7 +20,7 @@ from tests.crd_cases.strategies import hostile_objects, json_values, legal_objec
 
 kinds = pytest.mark.parametrize("model", KINDS.values(), ids=KINDS)
 # Objects of the stack's schema are large; building them is the slow part.
-slow = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+slow = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 STACK = next(case.obj for case in GOOD if case.kind == "AgenticServingStack")
 
