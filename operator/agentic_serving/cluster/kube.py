@@ -139,14 +139,11 @@ class KubeCluster:
         return Listing(items, version)
 
     async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
-        # Strict: an object that loses a field on its way would not be what the plan says.
-        query = {**_APPLY_QUERY, "fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+        query = _APPLY_QUERY | ({"dryRun": "All"} if dry_run else {})
         return await self._call(_apply_request("apply", kind, manifest, query=query))
 
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
-        # Not strict: where the CRD is older than we are, what it does know is better than no status.
-        query = {**_APPLY_QUERY, "fieldValidation": "Ignore"}
-        return await self._call(_apply_request("apply_status", kind, manifest, "status", query=query))
+        return await self._call(_apply_request("apply_status", kind, manifest, "status", query=_APPLY_QUERY))
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         path = kind.collection_path(manifest["metadata"].get("namespace"))

@@ -91,7 +91,7 @@ class Cluster(Protocol):
 
         Raises:
             Conflict: a precondition in `metadata` does not hold.
-            Rejected: the API server refuses the object.
+            Rejected: the API server refuses the object, be it for one field that its schema does not know.
         """
         ...
 
@@ -99,6 +99,7 @@ class Cluster(Protocol):
         """Server-side apply of the status subresource.
 
         Raises:
+            Rejected: as for `apply`; so a CRD must be upgraded before an operator that reports more.
             NotFound: the object is gone.
             Conflict: a precondition in `metadata` does not hold.
         """

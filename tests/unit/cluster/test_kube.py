@@ -84,9 +84,7 @@ async def test_an_apply_as_it_goes_over_the_wire(server: Server) -> None:
     await client.apply(CONFIG_MAP, CONFIG)
     method, path, headers, body = server.requests[0]
     assert method == "PATCH"
-    assert path == (
-        "/api/v1/namespaces/ns/configmaps/a?fieldManager=agentic-serving-operator&force=true&fieldValidation=Strict"
-    )
+    assert path == ("/api/v1/namespaces/ns/configmaps/a?fieldManager=agentic-serving-operator&force=true")
     assert headers["Content-Type"] == "application/apply-patch+yaml"
     assert headers["Authorization"] == "Bearer secret"
     assert headers["User-Agent"] == f"agentic-serving/{__version__}"
