@@ -20,6 +20,9 @@ __all__ = ["NameConflict", "apply_all", "prune"]
 _log = logging.getLogger(__name__)
 #: How soon to look again at an object that is on its way out; its deletion is an event as well.
 _TERMINATING_S = 10.0
+#: A version that no live object has: server-side apply then creates or refuses, and never overwrites. One request
+#: where looking first takes two. Measured on kube-apiserver 1.36 for built-in and custom kinds.
+_IF_ABSENT = {"resourceVersion": "1"}
 #: What must be in place before anything old is removed: without these the new would not serve.
 _ESSENTIAL = frozenset(
     {kinds.DEPLOYMENT, kinds.SERVICE, kinds.CONFIG_MAP, kinds.SERVICE_ACCOUNT, kinds.INFERENCE_POOL}
@@ -51,21 +54,39 @@ async def apply_all(parts: Parts, work: StackPass, bodies: Iterable[Manifest]) -
 
 
 async def _apply_one(parts: Parts, work: StackPass, kind: Kind, body: Manifest) -> None:
-    name = body["metadata"]["name"]
-    live = parts.store.get(kind, work.namespace, name)
+    live = parts.store.get(kind, work.namespace, body["metadata"]["name"])
     if live is None:
-        # Not among the objects with our label. A foreign one of that name may still be there.
-        live = await _existing(parts, kind, work.namespace, name)
+        live = await _create(parts, work, kind, body)
     if live is None:
-        parts.store.put(kind, await parts.cluster.apply(kind, body))
         return
     _check_ours(work, kind, live)
     difference = needs_apply(body, live)
     if difference is None:
         parts.store.put(kind, live)
         return
-    _log.debug("applying", extra={"object": f"{kind.kind}/{name}", "because": difference})
+    _log.debug("applying", extra={"object": f"{kind.kind}/{body['metadata']['name']}", "because": difference})
     await _apply_over(parts, kind, body, live)
+
+
+async def _create(parts: Parts, work: StackPass, kind: Kind, body: Manifest) -> Manifest | None:
+    """Apply an object of which we know nothing, only if there is none; else the one that there is.
+
+    It is not among the objects with our label, but a foreign one of its name may be there. After a pass that
+    failed we look first, so that an object that stays in our way is not asked to move at every retry.
+    """
+    namespace, name = work.namespace, body["metadata"]["name"]
+    live = await _existing(parts, kind, namespace, name) if work.failures else None
+    if live is not None:
+        return live
+    try:
+        answer = await parts.cluster.apply(kind, {**body, "metadata": {**body["metadata"], **_IF_ABSENT}})
+    except Conflict:
+        live = await _existing(parts, kind, namespace, name)
+        if live is None:
+            raise
+        return live
+    parts.store.put(kind, answer)
+    return None
 
 
 async def _apply_over(parts: Parts, kind: Kind, body: Manifest, live: Manifest) -> None:

@@ -113,21 +113,23 @@ class Census:
         self._enqueue_all(spread_s=0.0)
 
     async def run(self) -> None:
-        """Look again on schedule, until cancelled. Failures are logged, and made good the next time."""
-        listed_s = self._clock.monotonic_s()
+        """Look again on schedule, until cancelled."""
         while True:
-            asked = await self._sleep()
-            due = self._clock.monotonic_s() - listed_s >= self._schedule.resync_s
-            try:
-                await self.discover()
-                if due or asked or self._served_but_unread():
-                    listed_s = self._clock.monotonic_s()
-                    await self._list_all()
-            except ClusterError as error:
-                _log.warning("could not look at the whole cluster", extra={"error": str(error)})
-                continue
-            if due:
-                self._enqueue_all(spread_s=self._schedule.resync_s * _SPREAD)
+            await self.look(everything=await self._sleep())
+
+    async def look(self, *, everything: bool = False) -> None:
+        """One look: what is served, and where it is time, or asked for, all objects. Failures are made good next time."""
+        now_s = self._clock.monotonic_s()
+        due = self.listed_s is None or now_s - self.listed_s >= self._schedule.resync_s
+        try:
+            await self.discover()
+            if due or everything or self._served_but_unread():
+                await self._list_all()
+        except ClusterError as error:
+            _log.warning("could not look at the whole cluster", extra={"error": str(error)})
+            return
+        if due:
+            self._enqueue_all(spread_s=self._schedule.resync_s * _SPREAD)
 
     async def _sleep(self) -> bool:
         """Until the next look, with jitter; True if it was asked for."""
@@ -160,6 +162,8 @@ class Census:
             for namespace in self._namespaces or (None,):
                 await self._list_whole(kind, namespace)
         except (Forbidden, NotFound) as error:
+            if kind.kind in OWN_KINDS:
+                raise  # to work without programs or policies would take them away from the stacks
             if kind not in self._known.complained:
                 self._known.complained.add(kind)
                 _log.warning("cannot read a kind", extra={"resource": str(kind), "error": str(error)})

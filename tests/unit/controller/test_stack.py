@@ -59,7 +59,7 @@ async def test_nothing_is_read_or_written_at_rest() -> None:
     world.cluster.calls.clear()
     for _ in range(5):
         world.leading.queue.add(world.key())
-        await world.settle(600)
+        await world.settle(599)
     assert world.cluster.calls == []
 
 

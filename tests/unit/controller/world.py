@@ -175,7 +175,17 @@ class World:
         await self.start()
 
     async def settle(self, seconds: float = 0.0) -> None:
-        """Deliver events and work until nothing is due within `seconds`; the clock moves as far as needed."""
+        """Deliver events and work until nothing is due within `seconds`; the clock moves as far as needed.
+
+        Every ten minutes the controller looks at the whole cluster, as `Census.run` does.
+        """
+        while seconds >= 600:
+            await self._settle(600)
+            await self.leading.census.look()
+            seconds -= 600
+        await self._settle(seconds)
+
+    async def _settle(self, seconds: float) -> None:
         until_s = self.clock.monotonic_s() + seconds
         for _ in range(10_000):
             self.deliver_all()
