@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from agentic_serving.render.envoy import ADMIN_PORT, HTTP_PORT, PICKER_PORT, READY_PORT, to_yaml
-from tests.e2e.localcluster.process import Process, Workplace, free_ports, wait_until
+from tests.e2e.localcluster.process import Process, Workplace, wait_until
 from tests.e2e.localcluster.tools import envoy_path
+from tests.e2e.routerkit.ports import on_free_ports
 
 __all__ = ["Answer", "RunningEnvoy", "refusal", "running", "without_picker"]
 
@@ -62,7 +63,7 @@ class RunningEnvoy:
 
     def log_lines(self) -> list[dict[str, Any]]:
         """Access log so far."""
-        lines = self.process.log.read_text(errors="replace").splitlines()
+        lines = self.process.log.read_text(errors="replace").split("\n")[:-1]  # the last may be half written
         return [json.loads(line) for line in lines if line.startswith("{")]
 
 
@@ -106,33 +107,31 @@ def without_picker(config: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
 @contextmanager
 def running(config: Mapping[str, Any], *, picker_port: int = PICKER_PORT) -> Iterator[RunningEnvoy]:
     """This configuration on free ports of loopback; nothing else in it is changed."""
-    http_port, ready_port, admin_port = free_ports(3)
-    ports = {
-        HTTP_PORT: http_port,
-        READY_PORT: ready_port,
-        ADMIN_PORT: admin_port,
-        PICKER_PORT: picker_port,
-    }
     with Workplace("agentic-envoy-") as place:
-        file = place.folder / "envoy.yaml"
-        file.write_text(to_yaml(_relocated(config, ports)))
-        # Access log lines are flushed when a megabyte is full or at this interval.
-        command = [
-            str(envoy_path()),
-            "-c",
-            str(file),
-            "--use-dynamic-base-id",
-            "-l",
-            "warn",
-            "--concurrency",
-            "1",
-        ]
-        process = place.start("envoy", [*command, "--file-flush-interval-msec", "50"])
-        envoy = RunningEnvoy(
-            process=process, http_port=http_port, ready_port=ready_port, admin_port=admin_port
-        )
-        wait_until(lambda: _ready(envoy), timeout_s=30, what="Envoy", watch=[process])
-        yield envoy
+        yield on_free_ports(3, lambda ports: _start(place, config, ports, picker_port))
+
+
+def _start(
+    place: Workplace, config: Mapping[str, Any], ports: Sequence[int], picker_port: int
+) -> RunningEnvoy:
+    http_port, ready_port, admin_port = ports
+    moved = {HTTP_PORT: http_port, READY_PORT: ready_port, ADMIN_PORT: admin_port, PICKER_PORT: picker_port}
+    file = place.folder / "envoy.yaml"
+    file.write_text(to_yaml(_relocated(config, moved)))
+    # Access log lines are flushed when many wait or at this interval.
+    options = [
+        "--use-dynamic-base-id",
+        "-l",
+        "warn",
+        "--concurrency",
+        "1",
+        "--file-flush-interval-msec",
+        "50",
+    ]
+    process = place.start("envoy", [str(envoy_path()), "-c", str(file), *options])
+    envoy = RunningEnvoy(process=process, http_port=http_port, ready_port=ready_port, admin_port=admin_port)
+    wait_until(lambda: _ready(envoy), timeout_s=30, what="Envoy", watch=[process])
+    return envoy
 
 
 def _ready(envoy: RunningEnvoy) -> bool:

@@ -3,7 +3,7 @@
 import os
 import socket
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,8 @@ from agentic_serving.render.envoy import to_yaml
 from agentic_serving.render.picker import PickerConfig, picker_args
 from agentic_serving.render.releases import PickerRelease
 from tests.e2e.localcluster import tools
-from tests.e2e.localcluster.process import Process, Workplace, free_ports, wait_until
+from tests.e2e.localcluster.process import Process, Workplace, wait_until
+from tests.e2e.routerkit.ports import on_free_ports
 
 __all__ = ["LLMD_EPP", "RunningPicker", "picker_binary", "running_picker"]
 
@@ -51,24 +52,27 @@ def running_picker(
     Raises:
         StartFailed: it did not start; the message ends with its log.
     """
-    grpc_port, health_port, metrics_port = free_ports(3)
     with Workplace("agentic-picker-") as place:
         file = place.folder / "picker.yaml"
         file.write_text(to_yaml(config.config))
         args = picker_args(release, config, pool_name=pool, pool_namespace=namespace, config_file=str(file))
-        ports = (
-            f"--grpc-port={grpc_port}",
-            f"--grpc-health-port={health_port}",
-            f"--metrics-port={metrics_port}",
-            "--refresh-prometheus-metrics-interval=200ms",  # tests await what it shows
-        )
-        process = place.start(
-            "picker",
-            [str(binary), *args, *ports],
-            env={"KUBECONFIG": str(kubeconfig), "NAMESPACE": namespace, "POD_NAME": "picker"},
-        )
-        wait_until(lambda: _listens(grpc_port), timeout_s=60, what="the picker", watch=[process])
-        yield RunningPicker(process=process, grpc_port=grpc_port, metrics_port=metrics_port)
+        env = {"KUBECONFIG": str(kubeconfig), "NAMESPACE": namespace, "POD_NAME": "picker"}
+        yield on_free_ports(3, lambda ports: _start(place, [str(binary), *args], env, ports))
+
+
+def _start(
+    place: Workplace, command: Sequence[str], env: Mapping[str, str], ports: Sequence[int]
+) -> RunningPicker:
+    grpc_port, health_port, metrics_port = ports
+    options = (
+        f"--grpc-port={grpc_port}",
+        f"--grpc-health-port={health_port}",
+        f"--metrics-port={metrics_port}",
+        "--refresh-prometheus-metrics-interval=200ms",  # tests await what it shows
+    )
+    process = place.start("picker", [*command, *options], env=env)
+    wait_until(lambda: _listens(grpc_port), timeout_s=60, what="the picker", watch=[process])
+    return RunningPicker(process=process, grpc_port=grpc_port, metrics_port=metrics_port)
 
 
 def _listens(port: int) -> bool:
