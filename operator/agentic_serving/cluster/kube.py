@@ -6,6 +6,7 @@ itself and drop fields that they do not know. Nothing is retried, and every requ
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
@@ -223,7 +224,7 @@ class KubeCluster:
             self.host + request.path,
             params=request.query,
             headers=await self._headers(request),
-            data=orjson.dumps(request.body) if request.body is not None else None,
+            data=_encode(request.body) if request.body is not None else None,
             timeout=self._timeout,
             allow_redirects=False,
             **self._transport.arguments(),
@@ -271,3 +272,17 @@ def _listing(kind: Kind, page: Manifest) -> Listing:
     """The API server leaves apiVersion and kind out of the items of a list."""
     items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"] or ()]
     return Listing(items, page["metadata"].get("resourceVersion", ""))
+
+
+#: JSON may hold these as they are. The API server reads an apply as YAML, which refuses some and folds the others
+#: (line breaks of YAML 1.1) into blanks.
+_NOT_PLAIN_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+def _encode(body: object) -> bytes:
+    """JSON that YAML reads as the same value."""
+    encoded = orjson.dumps(body)
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded
+    text = _NOT_PLAIN_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", encoded.decode())
+    return text.encode()
