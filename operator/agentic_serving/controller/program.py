@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from agentic_serving.api.conditions import ProgramCondition, Reason
 from agentic_serving.api.findings import Finding, errors, summarise
-from agentic_serving.api.program import AgentProgram
+from agentic_serving.api.program import AgentProgram, Objective
 from agentic_serving.api.validate import parse
 from agentic_serving.cluster.port import Manifest
 from agentic_serving.cluster.store import ObjectStore
@@ -106,7 +106,18 @@ def _overlaps(draft: Draft, seen: Sequence[tuple[Key, ProgramView]]) -> None:
 
 
 def _objective(draft: Draft, program: AgentProgram) -> None:
-    objective = program.spec.objective
-    given = objective.completion is not None or objective.first_token_after_tool is not None
-    message = "nothing measures the objective yet" if given else "the program states no objective"
+    goals = _goals(program.spec.objective)
+    message = f"nothing measures this yet: {', '.join(goals)}" if goals else "the program states no objective"
     draft.set(ProgramCondition.SLO_MET, holds=None, reason=Reason.NOT_MEASURED, message=message)
+
+
+def _goals(objective: Objective) -> list[str]:
+    """The objective in words, so that the status shows what was understood."""
+    goals = []
+    if objective.completion is not None:
+        given = objective.completion
+        goals.append(f"{given.percentile} of {given.unit.lower()}s complete within {given.target}")
+    if objective.first_token_after_tool is not None:
+        latency = objective.first_token_after_tool
+        goals.append(f"{latency.percentile} of first tokens after a tool come within {latency.target}")
+    return goals
