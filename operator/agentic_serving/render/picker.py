@@ -13,13 +13,14 @@ from typing import Any
 
 from agentic_serving.api.rules import Rule
 from agentic_serving.errors import Bug
+from agentic_serving.render.picker_draft import Draft
 from agentic_serving.render.picker_inputs import (
     PickerInputs,
     TierIndex,
     picker_capabilities,
     picker_findings,
 )
-from agentic_serving.render.picker_plugins import Draft, add_flow_control, add_profiles
+from agentic_serving.render.picker_plugins import add_flow_control, add_profiles
 from agentic_serving.render.releases import PickerRelease
 
 __all__ = [

@@ -1,6 +1,7 @@
 """An engine stand-in: answers every POST with what arrived, and scrapes with vLLM's metric names."""
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ METRICS = """\
 vllm:num_requests_waiting{model_name="m"} 0
 vllm:num_requests_running{model_name="m"} 0
 vllm:kv_cache_usage_perc{model_name="m"} 0
+vllm:lora_requests_info{max_lora="0",running_lora_adapters="",waiting_lora_adapters=""} 1
 vllm:cache_config_info{block_size="16",num_gpu_blocks="1000"} 1
 """
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 5}}
@@ -28,6 +30,11 @@ class Echo(ThreadingHTTPServer):
     def endpoint(self) -> str:
         address, port = self.server_address[:2]
         return f"{address!s}:{port}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A picker that ends in the middle of a scrape is no news."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as socketserver passes them
 
 
 class _Handler(BaseHTTPRequestHandler):
