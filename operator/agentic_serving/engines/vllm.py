@@ -141,8 +141,8 @@ def _context(inputs: EngineInputs) -> Context:
         own = replace(own, tool_parser=family.tool)
     if own.reasoning_parser is None and family is not None:
         own = replace(own, reasoning_parser=family.reasoning)
-    if own.auto_tool_choice is None:
-        own = replace(own, auto_tool_choice=own.tool_parser is not None)
+    if own.auto_tool_choice is None and own.tool_parser is not None:
+        own = replace(own, auto_tool_choice=True)
     return Context(inputs=inputs, engine=engine, table=table, tuning=own, family=family)
 
 

@@ -305,7 +305,9 @@ def test_abilities_say_what_is_and_what_is_not() -> None:
     assert states(spread)["PrecisePrefixEvents"] == "Approximated"
     assert states(spread)["DrainOnShutdown"] == "Unsupported"
     unknown = vllm.plan(inputs(model_ref="/models/x", served_name="mine"))
-    assert states(unknown)["ToolCalling"] == "Unsupported"
+    (tools,) = [c for c in unknown.capabilities if c.intent == "ToolCalling"]
+    assert tools.state == "Unsupported"
+    assert tools.reason.startswith("no tool-call parser is known for this model")
     for plan in (prefill, spread, unknown):
         assert all(bool(c.reason) == (c.state != "Supported") for c in plan.capabilities)
 
