@@ -210,7 +210,10 @@ class World:
         """As the watch would: children only with our label."""
         labels = obj["metadata"].get("labels") or {}
         watched = kind.kind in OWN_KINDS or labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY_VALUE
-        if kind in self.leading.census.watch_plan().selectors:
+        plan = self.leading.census.watch_plan()
+        if kind in plan.selectors and obj["metadata"].get("namespace") in (
+            plan.namespaces or (obj["metadata"].get("namespace"),)
+        ):
             self.leading.intake.deliver(kind, obj, deleted=type_ == "DELETED" or not watched)
 
     def seed(self, obj: Manifest) -> Manifest:
