@@ -21,6 +21,7 @@ from agentic_serving.engines import vllm
 from agentic_serving.engines.abilities import image_packages
 from agentic_serving.engines.base import Role as EngineRole
 from agentic_serving.engines.base import SecretKey, Tuning, UserEnv
+from agentic_serving.engines.tables import VersionTable
 from agentic_serving.engines.versions import resolve
 from agentic_serving.errors import InvalidInput
 from agentic_serving.render.inputs import RenderInputs
@@ -86,47 +87,54 @@ class Basis:
         return self.spec.router.prefix_routing == "Precise"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LookedUp:
+    """What the names in a spec stand for."""
+
+    accelerator: Accelerator
+    release: PickerRelease
+    version: str
+    table: VersionTable
+
+
 def settle(inputs: RenderInputs) -> tuple[Basis | None, tuple[Finding, ...]]:
     """The basis, or None if something could not be looked up; and what was found on the way."""
-    spec = inputs.stack.spec
     findings = list(_early_findings(inputs))
-    looked_up = _look_up(spec, findings)
-    if looked_up is None or errors(findings):
+    found = _look_up(inputs.stack.spec, findings)
+    if found is None or errors(findings):
         return None, tuple(findings)
-    accelerator, release = looked_up
-    version = spec.engine.version or vllm.default_version()
-    findings += resolve(version).findings
+    basis = _basis(inputs, found)
+    if isinstance(basis.profile, Unknown):
+        message = basis.profile.reason
+        findings.append(Finding(path="spec.model", reason="SizingOff", message=message, severity="Warning"))
+    return basis, tuple(findings)
+
+
+def _basis(inputs: RenderInputs, found: _LookedUp) -> Basis:
+    spec, accelerator = inputs.stack.spec, found.accelerator
     user_env = tuple(map(_user_env, spec.engine.env))
-    table = resolve(version).table
-    if table is None:
-        return None, tuple(findings)
-    tuning = vllm.tuning(spec.engine.args, user_env, accelerator, version)
+    tuning = vllm.tuning(spec.engine.args, user_env, accelerator, found.version)
     if tuning.kv_cache_bytes is not None:
         accelerator = replace(accelerator, kv_cache_bytes=tuning.kv_cache_bytes)
-    profile = _profile(spec)
-    if isinstance(profile, Unknown):
-        findings.append(
-            Finding(path="spec.model", reason="SizingOff", message=profile.reason, severity="Warning")
-        )
-    basis = Basis(
+    custom_image = spec.engine.image is not None
+    return Basis(
         inputs=inputs,
         spec=spec,
         owner=Owner.of(inputs.stack.metadata),
-        version=version,
-        packages=image_packages(accelerator, table, custom_image=spec.engine.image is not None),
+        version=found.version,
+        packages=image_packages(accelerator, found.table, custom_image=custom_image),
         tuning=tuning,
         user_env=user_env,
         accelerator=accelerator,
-        release=release,
+        release=found.release,
         pools=tuple(_pools(spec)),
         weights=weights(spec.model.source),
-        profile=profile,
+        profile=_profile(spec),
         memory=_memory(spec.engine.args),
         policy=inputs.policy.spec if inputs.policy else None,
         drain_s=math.ceil(parse_duration(spec.disruption.drain_timeout)),
         request_timeout_s=math.ceil(parse_duration(spec.router.request_timeout)),
     )
-    return basis, tuple(findings)
 
 
 def _early_findings(inputs: RenderInputs) -> Iterator[Finding]:
@@ -163,10 +171,8 @@ def _policy_findings(inputs: RenderInputs) -> Iterator[Finding]:
         )
 
 
-def _look_up(
-    spec: AgenticServingStackSpec, findings: list[Finding]
-) -> tuple[Accelerator, PickerRelease] | None:
-    """Accelerator and release; what is not known becomes findings, both at once."""
+def _look_up(spec: AgenticServingStackSpec, findings: list[Finding]) -> _LookedUp | None:
+    """Accelerator, picker release and engine version; what is not known becomes findings, all at once."""
     accelerator = release = None
     try:
         accelerator = _accelerator(spec)
@@ -176,7 +182,11 @@ def _look_up(
         release = load_release(spec.router.endpoint_picker.release)
     except InvalidInput as error:
         findings.append(Finding(path=error.field, reason="UnknownRelease", message=error.message))
-    return None if accelerator is None or release is None else (accelerator, release)
+    resolved = resolve(spec.engine.version or vllm.default_version())
+    findings += resolved.findings
+    if accelerator is None or release is None or resolved.table is None:
+        return None
+    return _LookedUp(accelerator=accelerator, release=release, version=resolved.version, table=resolved.table)
 
 
 def _accelerator(spec: AgenticServingStackSpec) -> Accelerator:
