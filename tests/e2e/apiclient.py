@@ -126,7 +126,13 @@ class ApiClient:
         return document
 
     def wait(
-        self, kind: Kind, namespace: str, name: str, holds: Callable[[Manifest], object], *, timeout_s: float = 30
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        holds: Callable[[Manifest], object],
+        *,
+        timeout_s: float = 30,
     ) -> Manifest:
         """The object as soon as `holds` does; looked at again at each of its events.
 

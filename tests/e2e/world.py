@@ -159,7 +159,9 @@ def metric(text: str, name: str, **labels: str) -> float:
     """The sum over all series of a metric that have these labels."""
     total = 0.0
     for line in text.splitlines():
-        if line.startswith((f"{name}{{", f"{name} ")) and all(f'{k}="{v}"' in line for k, v in labels.items()):
+        if line.startswith((f"{name}{{", f"{name} ")) and all(
+            f'{k}="{v}"' in line for k, v in labels.items()
+        ):
             total += float(line.rsplit(" ", 1)[1])
     return total
 

@@ -33,8 +33,10 @@ def api(plane: ControlPlane) -> Iterator[ApiClient]:
 
 @pytest.fixture(scope="module")
 def operator(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[OperatorProcess]:
-    """An operator under its own ServiceAccount for the tests of one module."""
-    with OperatorProcess(plane, settings=FAST, name=str(request.module.__name__).rsplit(".", 1)[-1]) as running:
+    """An operator under its own ServiceAccount for the tests of one module, with the module's SETTINGS if it has any."""
+    settings = {**FAST, **getattr(request.module, "SETTINGS", {})}
+    name = str(request.module.__name__).rsplit(".", 1)[-1].removeprefix("test_")
+    with OperatorProcess(plane, settings=settings, name=name) as running:
         yield running
         assert running.running, f"the operator ended by itself: {running.tail()}"
 
