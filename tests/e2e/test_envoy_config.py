@@ -263,12 +263,15 @@ def test_what_envoy_puts_in_for_itself_stays_inside(envoy: RunningEnvoy) -> None
     assert envoy.post([CLAUDE]).header(SESSION) == []
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-def test_the_access_log_says_who_where_and_how_many_tokens(envoy: RunningEnvoy, stream: bool) -> None:  # noqa: FBT001 - a table
+def test_the_access_log_says_who_where_and_how_many_tokens(
+    envoy: RunningEnvoy,
+    stream: bool,  # noqa: FBT001 - a table
+    path: str,
+) -> None:
     body = {"model": "m", "stream": stream, "messages": []}
-    request_id = envoy.post([CLAUDE], path="/v1/chat/completions?key=secret", body=body).header(
-        "x-request-id"
-    )
+    request_id = envoy.post([CLAUDE], path=f"{path}?key=secret", body=body).header("x-request-id")
     line: dict[str, Any] = {}
 
     def logged() -> bool:
@@ -279,7 +282,7 @@ def test_the_access_log_says_who_where_and_how_many_tokens(envoy: RunningEnvoy, 
     tokens = {key: line[key] for key in ("prompt_tokens", "completion_tokens", "cached_tokens")}
     assert tokens == {"prompt_tokens": 11, "completion_tokens": 7, "cached_tokens": 5}
     assert (line["program"], line["queue"], line["code"]) == ("clients", "clients/c-1", 200)
-    assert line["path"] == "/v1/chat/completions"  # the query stays out
+    assert line["path"] == path  # the query stays out
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from agentic_serving.render.envoy import EnvoyInputs, envoy_config
 from agentic_serving.render.matching import ProgramRoute
-from agentic_serving.render.picker import PickerConfig, picker_config
+from agentic_serving.render.picker import PickerConfig, PickerInputs, picker_config
 from agentic_serving.render.releases import PickerRelease, load_release, release_names
 from tests.e2e.localcluster.controlplane import ControlPlane, Options
 from tests.e2e.localcluster.process import StartFailed, wait_until
@@ -57,11 +57,13 @@ def picker(pool: Pool, release: PickerRelease, config: PickerConfig) -> Iterator
 
 
 @contextmanager
-def router(pool: Pool, variant: str) -> Iterator[tuple[RunningEnvoy, RunningPicker]]:
+def router(
+    pool: Pool, variant: str | PickerInputs, *, envoy_timeout_s: int = 60
+) -> Iterator[tuple[RunningEnvoy, RunningPicker]]:
     """Envoy and picker as rendered, once the picker knows both pods."""
-    inputs = PICKER_VARIANTS[variant]
+    inputs = PICKER_VARIANTS[variant] if isinstance(variant, str) else variant
     release = inputs.release
-    envoy = envoy_config(EnvoyInputs(release=release, programs=(CODER,), request_timeout_s=60))
+    envoy = envoy_config(EnvoyInputs(release=release, programs=(CODER,), request_timeout_s=envoy_timeout_s))
     with picker(pool, release, picker_config(inputs)) as chosen:
         wait_until(
             lambda: READY.search(chosen.metrics()) is not None,

@@ -3,12 +3,13 @@
 import json
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-__all__ = ["Echo", "echo"]
+__all__ = ["DELAY", "Echo", "echo"]
 
 #: What the pickers scrape (llm-d-router v0.10.0, extractor/metrics/factories.go): an idle engine of 1,000 blocks of 16.
 METRICS = """\
@@ -18,7 +19,12 @@ vllm:kv_cache_usage_perc{model_name="m"} 0
 vllm:lora_requests_info{max_lora="0",running_lora_adapters="",waiting_lora_adapters=""} 1
 vllm:cache_config_info{block_size="16",num_gpu_blocks="1000"} 1
 """
-USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 5}}
+CHAT_USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 5}}
+RESPONSES_USAGE = {"input_tokens": 11, "output_tokens": 7, "input_tokens_details": {"cached_tokens": 5}}
+MESSAGES_USAGE = {"input_tokens": 11, "output_tokens": 7, "cache_read_input_tokens": 5}
+
+#: A request with this header is answered after so many seconds.
+DELAY = "x-echo-delay-s"
 
 
 class Echo(ThreadingHTTPServer):
@@ -61,19 +67,18 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _echo(self, body: bytes) -> None:
+        time.sleep(float(self.headers.get(DELAY, 0)))
         arrived: dict[str, Any] = {
-            "object": "chat.completion",
             "headers": [[name.lower(), value] for name, value in self.headers.items()],
             "path": self.path,
             "n_bytes": len(body),
             "served_by": self.server.endpoint,  # type: ignore[attr-defined]  # the server is an Echo
-            "usage": USAGE,
         }
         if b'"stream": true' in body:
-            arrived["object"] = "chat.completion.chunk"
-            self._answer("text/event-stream", f"data: {json.dumps(arrived)}\n\ndata: [DONE]\n\n".encode())
+            events = "".join(f"data: {json.dumps(event)}\n\n" for event in _events(self.path, arrived))
+            self._answer("text/event-stream", f"{events}data: [DONE]\n\n".encode())
         else:
-            self._answer("application/json", json.dumps(arrived).encode())
+            self._answer("application/json", json.dumps({**arrived, "usage": _usage(self.path)}).encode())
 
     def _answer(self, content_type: str, body: bytes) -> None:
         self.send_response(200)
@@ -84,6 +89,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         """Quiet: the answer says everything."""
+
+
+def _usage(path: str) -> dict[str, Any]:
+    if "/messages" in path:
+        return MESSAGES_USAGE
+    return RESPONSES_USAGE if "/responses" in path else CHAT_USAGE
+
+
+def _events(path: str, arrived: dict[str, Any]) -> list[dict[str, Any]]:
+    """A stream of the API at this path: where each puts its usage."""
+    if "/messages" in path:
+        begin = {"input_tokens": 11, "output_tokens": 1, "cache_read_input_tokens": 5}
+        start = {**arrived, "type": "message_start", "message": {"usage": begin}}
+        return [start, {"type": "message_delta", "usage": {"output_tokens": 7}}]
+    if "/responses" in path:
+        completed = {"type": "response.completed", "response": {"usage": RESPONSES_USAGE}}
+        return [{**arrived, "type": "response.created", "response": {"usage": None}}, completed]
+    return [{**arrived, "usage": None}, {"choices": [], "usage": CHAT_USAGE}]
 
 
 @contextmanager
