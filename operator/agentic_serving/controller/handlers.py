@@ -25,6 +25,9 @@ _Event = tuple[Kind, Manifest, bool]
 #: How long the thread may take to end. Its streams are closed at once; what remains dies with the process.
 _STOP_S = 15.0
 
+#: Four tries over 6 s; then the controller looks at what is served and permitted, and starts us again.
+_ERROR_BACKOFFS_S = (1, 2, 3)
+
 
 class KopfSource:
     """Watch events by kopf.
@@ -85,14 +88,17 @@ class KopfSource:
 
         for kind in plan.selectors:
             _listen(registry, kind, mailbox)
-        await kopf.operator(
-            registry=registry,
-            settings=_settings(plan),
-            standalone=True,
-            clusterwide=not plan.namespaces,
-            namespaces=list(plan.namespaces),
-            stop_flag=stop,
-        )
+        try:
+            await kopf.operator(
+                registry=registry,
+                settings=_settings(plan),
+                standalone=True,
+                clusterwide=not plan.namespaces,
+                namespaces=list(plan.namespaces),
+                stop_flag=stop,
+            )
+        finally:
+            stop.set()  # kopf waits for it in a pool thread, which must end before the loop can
 
 
 class _Mailbox:
@@ -125,8 +131,8 @@ def _listen(registry: kopf.OperatorRegistry, kind: Kind, mailbox: _Mailbox) -> N
     )
     async def seen(event: kopf.RawEvent, **_: object) -> None:
         obj: Any = event["object"]
-        # Items of a list come without them.
-        named = {"apiVersion": kind.api_version, "kind": kind.kind, **obj}
+        # Items of a list come without them; kopf guesses.
+        named = {**obj, "apiVersion": kind.api_version, "kind": kind.kind}
         mailbox.put((kind, named, event["type"] == "DELETED"))
 
 
@@ -167,8 +173,7 @@ def _settings(plan: WatchPlan) -> kopf.OperatorSettings:
     settings.watching.reconnect_backoff = 1
     settings.networking.request_timeout = 60
     settings.networking.connect_timeout = 10
-    # Four tries over 6 s: then the controller looks at what is served and permitted, and starts us again.
-    settings.networking.error_backoffs = (1, 2, 3)
+    settings.networking.error_backoffs = _ERROR_BACKOFFS_S
     settings.queueing.worker_limit = 100
     # Each seen object keeps a task for as long; kopf's 5 s would keep thousands of them in a storm.
     settings.queueing.idle_timeout = 1.0

@@ -20,6 +20,9 @@ _BOUND: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default=Mapp
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 #: Loggers of libraries that tell at INFO what is nobody's business.
 _CHATTY = ("kopf", "aiohttp", "asyncio", "kubernetes")
+#: Each of kopf's watches tells of each failed attempt, with a traceback: an API server that restarts would fill
+#: the log. This many lines per minute show what is wrong.
+_KOPF_LINES_PER_MIN = 5
 
 
 @contextmanager
@@ -38,6 +41,7 @@ def set_up(level: str, form: LogFormat, stream: TextIO = sys.stderr) -> None:
     handler.setFormatter(
         _Json() if form == "json" else _Text("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )
+    handler.addFilter(_Seldom("kopf", _KOPF_LINES_PER_MIN))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -45,6 +49,25 @@ def set_up(level: str, form: LogFormat, stream: TextIO = sys.stderr) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     # kopf tells that it does not handle signals: it must not, see controller/main.py.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+
+
+class _Seldom(logging.Filter):
+    """Lets so many lines per minute through from one family of loggers, and all from others."""
+
+    def __init__(self, family: str, per_minute: int) -> None:
+        super().__init__()
+        self._family = family
+        self._per_minute = per_minute
+        self._minute = -1
+        self._count = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] != self._family:
+            return True
+        minute = int(record.created // 60)
+        self._count = self._count + 1 if minute == self._minute else 1
+        self._minute = minute
+        return self._count <= self._per_minute
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
