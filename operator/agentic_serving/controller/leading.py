@@ -173,6 +173,11 @@ class Leading:
             lambda: float(self.store.compressed_bytes),
         )
         metrics.conditions(lambda: _conditions(self.store))
+        metrics.watches(self._last_events)
+
+    def _last_events(self) -> dict[str, float]:
+        now, now_s = self._clock.now().timestamp(), self._clock.monotonic_s()
+        return {kind: now - (now_s - at_s) for kind, at_s in self.intake.last_event_s.items()}
 
 
 def _conditions(store: ObjectStore) -> Iterator[WatchedCondition]:

@@ -3,7 +3,7 @@
 Names follow controller-runtime's where it has one (reconcile_total, workqueue_depth).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -60,12 +60,6 @@ class Metrics:
             buckets=_RECONCILE_BUCKETS_S,
             registry=self.registry,
         )
-        self.last_event = Gauge(
-            "agentic_serving_watch_last_event_timestamp_seconds",
-            "When the last watch event of a kind came.",
-            ["kind"],
-            registry=self.registry,
-        )
         self.watch_restarts = Counter(
             "agentic_serving_watch_restarts_total", "Restarts of all watch streams.", registry=self.registry
         )
@@ -76,6 +70,10 @@ class Metrics:
         """A gauge whose value is read at every scrape."""
         gauge = Gauge(name, text, registry=self.registry)
         gauge.set_function(read)
+
+    def watches(self, read: Callable[[], Mapping[str, float]]) -> None:
+        """When the last event of each kind came, in seconds since 1970; read at every scrape."""
+        self.registry.register(_Watches(read))
 
     def conditions(self, read: Callable[[], Iterable[WatchedCondition]]) -> None:
         """How many objects have which condition, counted at every scrape."""
@@ -89,6 +87,21 @@ class Metrics:
     def exposition(self) -> bytes:
         """The text that Prometheus reads."""
         return generate_latest(self.registry)
+
+
+class _Watches(Collector):
+    def __init__(self, read: Callable[[], Mapping[str, float]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "agentic_serving_watch_last_event_timestamp_seconds",
+            "When the last watch event of a kind came.",
+            labels=["kind"],
+        )
+        for kind, at in sorted(self._read().items()):
+            family.add_metric([kind], at)
+        yield family
 
 
 class _Conditions(Collector):

@@ -80,7 +80,7 @@ async def operator(
 
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - what it waits for is the state of a cluster, which sets no event
             await asyncio.sleep(0.005)
 
 
@@ -181,7 +181,7 @@ def test_settings_come_from_the_environment() -> None:
 async def get(port: int, path: str) -> tuple[int, str]:
     def fetch() -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:  # noqa: S310 - our own server
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -194,6 +194,7 @@ async def test_health_and_metrics_are_served_on_one_port() -> None:
     health, metrics = Health(clock=ManualClock(), resync_s=600), Metrics()
     metrics.observe_request(verb="apply", kind="Deployment", result="ok", seconds=0.1)
     metrics.conditions(lambda: [WatchedCondition("AgenticServingStack", "Ready", "True")] * 3)
+    metrics.watches(lambda: {"Deployment": 1.5})
     server = Server(health, metrics)
     await server.start("127.0.0.1", 0)
     try:
@@ -205,6 +206,7 @@ async def test_health_and_metrics_are_served_on_one_port() -> None:
     finally:
         await server.stop()
     assert 'agentic_serving_api_requests_total{code="ok",kind="Deployment",verb="apply"} 1.0' in text
+    assert 'agentic_serving_watch_last_event_timestamp_seconds{kind="Deployment"} 1.5' in text
     assert 'agentic_serving_condition{kind="AgenticServingStack",status="True",type="Ready"} 3.0' in text
 
 
