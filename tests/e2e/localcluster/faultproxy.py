@@ -48,6 +48,9 @@ from .faults import (
 __all__ = ["FaultProxy", "Seen"]
 
 _START_TIMEOUT_S = 10.0
+# TLS connections close in two steps, the second one after aiohttp has called them closed (its documentation, "Graceful
+# Shutdown").
+_GOODBYE_S = 0.1
 _HOP_BY_HOP = frozenset({"connection", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 # Our client sets it for the body it sends; the server sets it for the body we pass on.
 _RECOMPUTED = _HOP_BY_HOP | {"content-length"}
@@ -129,8 +132,17 @@ class FaultProxy:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._serve())
+            self._loop.run_until_complete(self._end_exchanges())
         finally:
             self._loop.close()
+
+    async def _end_exchanges(self) -> None:
+        """Those whose client left go on in tasks of their own; the session they use is closed now."""
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.sleep(_GOODBYE_S)
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
@@ -265,6 +277,7 @@ def _broken(request: web.Request) -> web.Response:
     transport = request.transport
     if transport is not None:
         connection = transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if connection is not None:  # the client was faster
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
     return web.Response()  # aiohttp wants one; nobody gets it

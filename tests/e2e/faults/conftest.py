@@ -1,0 +1,61 @@
+"""One control plane with the operator installed for all tests of this folder; each works in a namespace of its own."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.apiclient import ApiClient
+from tests.e2e.localcluster.controlplane import ControlPlane, Options
+from tests.e2e.localcluster.faultproxy import FaultProxy
+from tests.e2e.localcluster.process import wait_until
+from tests.e2e.operator_process import install
+
+from .operators import ForkServer
+from .snapshots import CHILDREN, OWN
+
+_CRDS = ("gateway-api", "inference-pool", "llmd-objective", "pod-monitor")
+
+
+@pytest.fixture(scope="session")
+def plane() -> Iterator[ControlPlane]:
+    with ControlPlane(Options(crds=_CRDS)) as running:
+        install(running)
+        _wait_served(running)
+        yield running
+
+
+def _wait_served(plane: ControlPlane) -> None:
+    """A new CRD's objects can be read a second or two after it is Established; until then the server answers 429."""
+    for kind in (*OWN, *CHILDREN):
+        path = kind.collection_path(None)
+        wait_until(lambda path=path: plane.request("GET", path).code == 200, timeout_s=30, what=path)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    with ForkServer() as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(plane: ControlPlane) -> Iterator[FaultProxy]:
+    """A proxy that passes everything until it is given a plan."""
+    with FaultProxy(plane) as running:
+        yield running
+
+
+@pytest.fixture
+def api(plane: ControlPlane) -> Iterator[ApiClient]:
+    client = ApiClient(plane, plane.admin_token)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def team(api: ApiClient) -> Iterator[str]:
+    """A fresh namespace; its deletion is asked for at the end and not awaited."""
+    name = f"t-{uuid.uuid4().hex[:10]}"
+    api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    yield name
+    api.call("DELETE", f"/api/v1/namespaces/{name}")
