@@ -147,9 +147,13 @@ def _check_ours(work: StackPass, kind: Kind, live: Manifest) -> None:
 
 
 def _is_ours_without_owner(work: StackPass, live: Manifest) -> bool:
-    """Somebody removed the owner reference of an object that we applied: field ownership remembers us."""
+    """We applied it, for a stack of this name: field ownership remembers, and cannot be forged by copying.
+
+    Somebody removed the owner reference, or deleted an earlier stack with `--cascade=orphan` to keep its pods.
+    """
     metadata = live["metadata"]
-    if (metadata.get("labels") or {}).get(names.OWNER_UID_LABEL) != work.uid:
+    stack = names.label_value(work.key.name)
+    if (metadata.get("labels") or {}).get(names.STACK_LABEL, stack) != stack:
         return False
     return any(
         entry.get("manager") == names.FIELD_MANAGER and entry.get("operation") == "Apply"

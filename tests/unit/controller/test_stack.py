@@ -188,6 +188,21 @@ async def test_a_recreated_stack_waits_for_its_predecessors_objects() -> None:
     assert world.condition(kinds.STACK, "chat", "Ready") == ("True", "Ready")
 
 
+async def test_objects_orphaned_on_purpose_are_taken_up_again() -> None:
+    """`kubectl delete --cascade=orphan` keeps the pods; the stack comes back under its name."""
+    world = await ready_world()
+    for kind in (kinds.DEPLOYMENT, kinds.SERVICE, kinds.CONFIG_MAP, kinds.POD_MONITOR):
+        for obj in world.cluster.objects(kind):
+            world.edit(kind, obj["metadata"]["name"], lambda o: o["metadata"].pop("ownerReferences"))
+    engine = world.get(kinds.DEPLOYMENT, "chat-engine")["metadata"]["uid"]
+    world.cluster.drop(kinds.STACK, NS, "chat")
+    world.seed(stack())
+    await world.settle(10)
+    await world.ready()
+    assert world.condition(kinds.STACK, "chat", "Ready") == ("True", "Ready")
+    assert world.get(kinds.DEPLOYMENT, "chat-engine")["metadata"]["uid"] == engine
+
+
 async def test_a_deleted_stack_is_left_to_garbage_collection() -> None:
     """kopf.md check 11."""
     world = await ready_world()
