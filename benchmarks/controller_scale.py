@@ -96,13 +96,13 @@ def _measure(size: int) -> Result:
 
 def _run(cp: ControlPlane, operator: OperatorProcess, size: int) -> Result:
     probe = _create(cp, "probe-stack")
-    _wait_ready(cp, 1)
+    _wait_ready(cp, "probe-", 1)
     cpu_before_s = _cpu_s(operator)
-    mark, began_s = cp.mark(), time.time()
     names = [f"stack-{i:04}" for i in range(size)]
+    mark, began_s = cp.mark(), time.time()
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda name: _create(cp, name), names))
-    storm_edits = _wait_ready(cp, size + 1, edit=probe if size >= 100 else None)
+    storm_edits = _wait_ready(cp, "stack-", size, edit=probe if size >= 100 else None)
     ready_s = time.time() - began_s
     entries = cp.writes(since=mark, user=USER)
     cpu_s = _cpu_s(operator) - cpu_before_s
@@ -153,12 +153,14 @@ def _create(cp: ControlPlane, name: str) -> str:
     return name
 
 
-def _wait_ready(cp: ControlPlane, count: int, *, edit: str | None = None) -> list[float]:
-    """Wait until `count` stacks are Ready; meanwhile edit one now and then, and return how long each edit took."""
+def _wait_ready(cp: ControlPlane, prefix: str, count: int, *, edit: str | None = None) -> list[float]:
+    """Wait until `count` stacks of these names are Ready; meanwhile edit one now and then, and return how long each edit took."""
     edits: list[float] = []
     deadline_s = time.monotonic() + _READY_TIMEOUT_S
     while time.monotonic() < deadline_s:
-        items = cp.request("GET", STACKS).json()["items"]
+        items = [
+            i for i in cp.request("GET", STACKS).json()["items"] if i["metadata"]["name"].startswith(prefix)
+        ]
         if sum(map(_is_ready, items)) >= count:
             return edits
         if edit is None:
@@ -216,7 +218,7 @@ def _rest(cp: ControlPlane) -> float:
 
 def _restart(cp: ControlPlane, operator: OperatorProcess) -> tuple[float, int]:
     """Kill and start again: seconds until the queue is empty, and what was written by then."""
-    time.sleep(5)
+    _await_silence(cp)
     operator.kill()
     mark, began_s = cp.mark(), time.monotonic()
     operator.start()
@@ -224,7 +226,19 @@ def _restart(cp: ControlPlane, operator: OperatorProcess) -> tuple[float, int]:
         time.sleep(0.1)
     settled_s = time.monotonic() - began_s
     time.sleep(5)
-    return settled_s, len(cp.writes(since=mark, user=USER))
+    written = cp.writes(since=mark, user=USER)
+    for entry in written[:10]:
+        _say(f"after the restart: {entry}")
+    return settled_s, len(written)
+
+
+def _await_silence(cp: ControlPlane, quiet_s: float = 75.0) -> None:
+    """Wait until nothing was written for longer than progress may be held back (60 s)."""
+    while True:
+        mark = cp.mark()
+        time.sleep(quiet_s)
+        if not cp.writes(since=mark, user=USER):
+            return
 
 
 def _idle(metrics: str) -> bool:

@@ -155,7 +155,8 @@ def _plain(value: ApiModel | Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _essence(value: object) -> object:
     if isinstance(value, Mapping):
-        kept = {k: _essence(v) for k, v in value.items() if k != "lastTransitionTime"}
+        # Sorted: below, lists are ordered by how their items print, and equal items must print alike.
+        kept = {k: _essence(v) for k, v in sorted(value.items()) if k != "lastTransitionTime"}
         return {k: v for k, v in kept.items() if v not in (None, "", [], {})}
     if isinstance(value, list | tuple):
         return sorted((_essence(v) for v in value), key=repr)

@@ -127,6 +127,13 @@ def test_times_of_transition_do_not_make_a_difference() -> None:
     assert same_status(a, moved)
 
 
+def test_the_order_of_keys_makes_no_difference() -> None:
+    """The API server prints keys in an order of its own; a status read back must equal the one that was written."""
+    written = {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Accepted", "status": "False"}]}
+    read = {"conditions": [{"status": "True", "type": "Ready"}, {"status": "False", "type": "Accepted"}]}
+    assert same_status(written, read)
+
+
 def test_every_word_is_documented_and_legal() -> None:
     words: list[ConditionType | Reason] = [*StackCondition, *ProgramCondition, *PolicyCondition, *Reason]
     for member in words:
