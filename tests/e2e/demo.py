@@ -60,7 +60,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _tour(cluster: Cluster, operator: OperatorProcess) -> None:
     examples = sorted(p for p in (ROOT / "examples").iterdir() if p.is_dir())
     _step(f"apply {len(examples)} examples; the operator runs as process {operator.pid} with its own RBAC")
-    _volumes(cluster, {claim for example in examples for claim in _claims(_objects(example))})
+    volumes(cluster, NAMESPACE, {claim for example in examples for claim in claims(_objects(example))})
     for example in examples:
         cluster.apply(_objects(example), namespace=NAMESPACE)
     _wait_ready(cluster)
@@ -76,21 +76,21 @@ def _tour(cluster: Cluster, operator: OperatorProcess) -> None:
     _break_and_repair(cluster, stack)
 
 
-def _claims(value: object) -> set[str]:
+def claims(value: object) -> set[str]:
     """Every PersistentVolumeClaim that the objects refer to."""
     if isinstance(value, dict):
         named = {str(value["claimName"])} if "claimName" in value else set()
-        return named.union(*map(_claims, value.values()))
-    return set().union(*map(_claims, value)) if isinstance(value, list) else set()
+        return named.union(*map(claims, value.values()))
+    return set().union(*map(claims, value)) if isinstance(value, list) else set()
 
 
-def _volumes(cluster: Cluster, claims: set[str]) -> None:
+def volumes(cluster: Cluster, namespace: str, names: set[str]) -> None:
     """What an administrator brings: a bound volume for each claim."""
-    for claim in sorted(claims):
+    for claim in sorted(names):
         size = {"storage": "1Ti"}
         common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
-        volume = f"demo-{claim}"
-        where = {"hostPath": {"path": f"/mnt/{claim}"}, "claimRef": {"name": claim, "namespace": NAMESPACE}}
+        volume = f"{namespace}-{claim}"
+        where = {"hostPath": {"path": f"/mnt/{claim}"}, "claimRef": {"name": claim, "namespace": namespace}}
         cluster.apply(
             [
                 {
@@ -102,7 +102,7 @@ def _volumes(cluster: Cluster, claims: set[str]) -> None:
                 {
                     "apiVersion": "v1",
                     "kind": "PersistentVolumeClaim",
-                    "metadata": {"name": claim, "namespace": NAMESPACE},
+                    "metadata": {"name": claim, "namespace": namespace},
                     "spec": {"volumeName": volume, "resources": {"requests": size}, **common},
                 },
             ]

@@ -6,6 +6,7 @@ assert "Deployment/chat-engine" in world.children("chat")
 """
 
 import copy
+import itertools
 import json
 import re
 import time
@@ -81,7 +82,7 @@ def edited(obj: Mapping[str, Any], changes: Mapping[str, object]) -> Manifest:
 def _edit(obj: Manifest, path: str, value: object) -> None:
     steps: list[Any] = [int(number) if number else word for word, number in _STEP.findall(path)]
     at: Any = obj
-    for step, following in zip(steps, steps[1:], strict=False):
+    for step, following in itertools.pairwise(steps):
         empty: Any = [] if isinstance(following, int) else {}
         if isinstance(step, int) and step == len(at):
             at.append(empty)

@@ -114,8 +114,9 @@ def _snapshots(world: World) -> list[Snapshot]:
 def _snapshot(children: Mapping[str, Manifest], stack: Manifest, target: Manifest) -> Snapshot:
     name, uid = stack["metadata"]["name"], stack["metadata"]["uid"]
 
-    def renamed(value: Any) -> Any:
-        return json.loads(json.dumps(value).replace(name, "chat"))
+    def renamed(value: Manifest) -> Manifest:
+        alike: Manifest = json.loads(json.dumps(value).replace(name, "chat"))
+        return alike
 
     wishes = {key: essence(child, uid=uid) for key, child in children.items()}
     return Snapshot(renamed(wishes), identities(children), renamed(stack), renamed(target))

@@ -1,0 +1,279 @@
+"""Somebody changes, removes or stands in the way of what the operator made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from agentic_serving import names
+from agentic_serving.cluster import kinds
+from agentic_serving.cluster.port import Kind
+from tests.e2e.apiclient import Manifest
+from tests.e2e.stacks import aggregated, program
+from tests.e2e.world import CHILD_KINDS, World, condition, edited, identities, reports, wait_until
+
+#: One stack that has a child of every kind, two replicas for the disruption budget.
+STACK = edited(
+    aggregated("chat", replicas=2),
+    {"spec.router.mode": "Gateway", "spec.router.gateway.parentRefs": [{"name": "edge"}]},
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A child of STACK, a damage done to it by hand, and the smallest foreign object of its kind."""
+
+    kind: Kind
+    name: str
+    damage: Mapping[str, Any]
+    foreign: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.kind.kind}-{self.name}"
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind.kind}/{self.name}"
+
+
+_POD = {"containers": [{"name": "c", "image": "example.com/other"}]}
+_LABELS = {"app": "other"}
+_RULE = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
+CHILDREN = [
+    Child(
+        kind=kinds.DEPLOYMENT,
+        name="chat-engine",
+        damage={"spec": {"replicas": 7}},
+        foreign={
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": _LABELS},
+                "template": {"metadata": {"labels": _LABELS}, "spec": _POD},
+            }
+        },
+    ),
+    Child(
+        kind=kinds.SERVICE,
+        name="chat",
+        damage={"spec": {"selector": {names.STACK_LABEL: "another"}}},
+        foreign={"spec": {"selector": _LABELS, "ports": [{"port": 80}]}},
+    ),
+    Child(
+        kind=kinds.CONFIG_MAP,
+        name="chat-router",
+        damage={"data": {"envoy.yaml": "admin: {}"}},
+        foreign={"data": {"other": "theirs"}},
+    ),
+    Child(
+        kind=kinds.SERVICE_ACCOUNT,
+        name="chat-router",
+        damage={"automountServiceAccountToken": True},
+        foreign={},
+    ),
+    Child(
+        kind=kinds.ROLE,
+        name="chat-router",
+        damage={"rules": [_RULE]},
+        foreign={"rules": [_RULE]},
+    ),
+    Child(
+        kind=kinds.ROLE_BINDING,
+        name="chat-router",
+        damage={"subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "default"}]},
+        foreign={
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "other"},
+            "subjects": [],
+        },
+    ),
+    Child(
+        kind=kinds.POD_DISRUPTION_BUDGET,
+        name="chat-engine",
+        damage={"spec": {"selector": {"matchLabels": {"app": "nothing"}}}},
+        foreign={"spec": {"maxUnavailable": 1, "selector": {"matchLabels": _LABELS}}},
+    ),
+    Child(
+        kind=kinds.NETWORK_POLICY,
+        name="chat-engine",
+        damage={"spec": {"ingress": [{}]}},
+        foreign={"spec": {"podSelector": {"matchLabels": _LABELS}}},
+    ),
+    Child(
+        kind=kinds.INFERENCE_POOL,
+        name="chat",
+        damage={"spec": {"targetPorts": [{"number": 9}]}},
+        foreign={
+            "spec": {
+                "selector": {"matchLabels": _LABELS},
+                "targetPorts": [{"number": 1}],
+                "endpointPickerRef": {"name": "other", "port": {"number": 1}},
+            }
+        },
+    ),
+    Child(
+        kind=kinds.LLMD_INFERENCE_OBJECTIVE,
+        name="chat.coder",
+        damage={"spec": {"priority": 99}},
+        foreign={"spec": {"priority": 1, "poolRef": {"name": "other"}}},
+    ),
+    Child(
+        kind=kinds.HTTP_ROUTE,
+        name="chat",
+        damage={"spec": {"hostnames": ["elsewhere.example.com"]}},
+        foreign={"spec": {"parentRefs": [{"name": "other"}]}},
+    ),
+    Child(
+        kind=kinds.POD_MONITOR,
+        name="chat-engine",
+        damage={"spec": {"selector": {"matchLabels": {"app": "nothing"}}}},
+        foreign={"spec": {"selector": {"matchLabels": _LABELS}, "podMetricsEndpoints": []}},
+    ),
+]
+each_child = pytest.mark.parametrize("child", CHILDREN, ids=str)
+
+
+def test_there_is_a_case_for_every_kind_of_child() -> None:
+    # The two InferenceObjectives differ in their group only: which one is written depends on the picker's release.
+    assert {child.kind for child in CHILDREN} == set(CHILD_KINDS) - {kinds.GIE_INFERENCE_OBJECTIVE}
+
+
+def test_check_09_everything_deleted_or_edited_by_hand_is_repaired(world: World) -> None:
+    """Check 9, all kinds at once: first every child is edited, then every one deleted."""
+    world.apply(STACK, program("coder"))
+    world.ready("chat")
+    wanted = world.wishes("chat")
+    for child in CHILDREN:
+        world.merge(child.kind, child.name, child.damage)
+    wait_until(lambda: world.wishes("chat") == wanted, what="the edits to be undone")
+    uids = identities(world.children("chat"))
+    for child in CHILDREN:
+        world.delete(child.kind, child.name)
+    wait_until(lambda: world.wishes("chat") == wanted, what="the children to be back")
+    again = identities(world.children("chat"))
+    assert all(again[child.key][0] != uids[child.key][0] for child in CHILDREN)
+    world.ready("chat")
+
+
+@each_child
+def test_check_09_one_kind_at_a_time(world: World, child: Child) -> None:
+    """Check 9: the repair of one kind does not ride on another's event, and touches nothing else."""
+    world.apply(STACK, program("coder"))
+    world.ready("chat")
+    world.settled()
+    wanted, before = world.wishes("chat"), identities(world.children("chat"))
+    mark = world.cluster.mark()
+    world.merge(child.kind, child.name, child.damage)
+    wait_until(lambda: world.wishes("chat") == wanted, what="the edit to be undone")
+    after = identities(world.children("chat"))
+    assert {key for key in before if before[key][0] != after[key][0]} == set(), "a child was made anew"
+    written = [w for w in world.writes(mark) if "agenticservingstacks/status" not in w]
+    assert len(written) == 1, written
+
+
+def test_check_09_a_foreign_field_is_left_alone(world: World) -> None:
+    """What others add and the operator has no opinion on is theirs: no fight, no loop."""
+    world.apply(aggregated("chat"))
+    world.ready("chat")
+    theirs = {"metadata": {"annotations": {"backup.example.com/plan": "weekly"}, "labels": {"team": "red"}}}
+    for kind, name in ((kinds.DEPLOYMENT, "chat-engine"), (kinds.SERVICE, "chat"), (kinds.CONFIG_MAP, "chat-router")):
+        world.merge(kind, name, theirs)
+    world.merge(kinds.DEPLOYMENT, "chat-engine", {"spec": {"minReadySeconds": 3}})
+    world.ready("chat")
+    world.settled()
+    mark = world.cluster.mark()
+    world.apply(edited(aggregated("chat"), {"metadata.annotations": {"note": "wake up"}}))
+    world.settled()
+    assert world.writes(mark) == []
+    engine = world.get(kinds.DEPLOYMENT, "chat-engine")
+    assert engine["spec"]["minReadySeconds"] == 3
+    assert engine["metadata"]["labels"]["team"] == "red"
+    assert engine["metadata"]["annotations"]["backup.example.com/plan"] == "weekly"
+
+
+def test_check_09_a_lost_owner_reference_or_label_comes_back(world: World) -> None:
+    """Without them, garbage collection or the operator would lose sight of the child."""
+    world.apply(aggregated("chat"))
+    world.ready("chat")
+    wanted = world.wishes("chat")
+    world.merge(kinds.SERVICE, "chat", {"metadata": {"ownerReferences": None}})
+    world.merge(
+        kinds.CONFIG_MAP, "chat-router", {"metadata": {"labels": {names.MANAGED_BY_LABEL: None}}}
+    )
+    wait_until(lambda: world.wishes("chat") == wanted, what="reference and label to be back")
+
+
+@each_child
+def test_check_10_a_foreign_object_of_the_same_name_is_not_touched(world: World, child: Child) -> None:
+    """Check 10: neither adopted nor overwritten nor deleted; told by name; gone, the stack recovers."""
+    theirs = _create_foreign(world, child)
+    world.apply(STACK, program("coder"))
+    stack = world.wait(kinds.STACK, "chat", reports("Ready", "False", "NameConflict"))
+    message = condition(stack, "Applied")["message"]
+    assert f"{child.kind.kind} {child.name}" in message
+    assert f"kubectl delete {child.kind} {child.name} -n {world.namespace}" in message
+    _assert_untouched(world, child, theirs)
+    others = set(world.children("chat"))
+    assert others >= {c.key for c in CHILDREN} - {child.key}, "the conflict kept other children away"
+    world.delete(child.kind, child.name)
+    world.ready("chat")
+    assert child.key in world.children("chat")
+
+
+def _create_foreign(world: World, child: Child) -> Manifest:
+    body = {
+        "apiVersion": child.kind.api_version,
+        "kind": child.kind.kind,
+        "metadata": {"name": child.name, "namespace": world.namespace},
+        **child.foreign,
+    }
+    return world.api.create(body)
+
+
+def _assert_untouched(world: World, child: Child, theirs: Manifest) -> None:
+    now = world.get(child.kind, child.name)
+    assert now["metadata"]["uid"] == theirs["metadata"]["uid"]
+    assert "ownerReferences" not in now["metadata"]
+    managers = {entry["manager"] for entry in now["metadata"]["managedFields"]}
+    assert names.FIELD_MANAGER not in managers
+
+
+def test_check_10_a_label_like_ours_makes_no_object_ours(world: World) -> None:
+    """Check 10: somebody copies our labels; without our owner reference it is neither pruned nor adopted."""
+    body = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "chat",
+            "labels": {names.MANAGED_BY_LABEL: names.MANAGED_BY_VALUE, names.STACK_LABEL: "chat"},
+        },
+        "spec": {"selector": _LABELS, "ports": [{"port": 80}]},
+    }
+    (theirs,) = world.apply(body)
+    world.apply(aggregated("chat"))
+    world.wait(kinds.STACK, "chat", reports("Ready", "False", "NameConflict"))
+    assert world.get(kinds.SERVICE, "chat")["metadata"]["uid"] == theirs["metadata"]["uid"]
+    assert world.get(kinds.SERVICE, "chat")["spec"]["selector"] == _LABELS
+
+
+def test_check_10_a_child_of_another_owner_is_not_taken(world: World) -> None:
+    """Check 10: an object that another controller owns is named with that owner."""
+    (owner,) = world.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner"}, "data": {"a": "b"}}
+    )
+    reference = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "name": "owner",
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+    }
+    body = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "chat", "ownerReferences": [reference]},
+        "spec": {"selector": _LABELS, "ports": [{"port": 80}]},
+    }
+    world.apply(body)
+    world.apply(aggregated("chat"))
+    stack = world.wait(kinds.STACK, "chat", reports("Ready", "False", "NameConflict"))
+    assert "is controlled by ConfigMap owner" in condition(stack, "Ready")["message"]
