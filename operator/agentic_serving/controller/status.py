@@ -25,8 +25,8 @@ from agentic_serving.errors import NotFound
 __all__ = ["Draft", "News", "StatusWriter", "compose", "news"]
 
 _log = logging.getLogger(__name__)
-#: Flips of these are written at once: kstatus and `kubectl wait` look at them.
-_PROMPT = ("Ready", "Accepted", "Stalled")
+#: Flips of these are written at once: kstatus and `kubectl wait` look at them, or they are what the kind is about.
+_PROMPT = ("Ready", "Accepted", "Stalled", "Enforced", "Overlapping")
 #: Transitions of these become Events.
 _TOLD = ("Accepted", "Applied", "Ready", "Enforced", "Overlapping")
 #: Reasons that are the normal way of things: no Warning, and no Event where nothing was said before.
