@@ -1,7 +1,7 @@
 """What is there: which kinds are served and readable, and every object of them, listed at start and again and again.
 
 Watches tell most things in time; a list tells all of them late. kopf loses deletions that happen while a stream
-is broken (kopf.md 1.3.1), so the list is what makes the controller right, and the watch what makes it fast.
+is broken (docs/decisions/0001), so the list is what makes the controller right, and the watch what makes it fast.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """kopf, and nothing else of ours: watch events in, a delivery to the controller's loop out.
 
 Only `on.startup`, `on.login` and `on.event` are used: no annotations, finalizers, peering or Events come from
-kopf, and its cache, timers and retries are not relied upon (reference: kopf.md 1.3). It runs on a loop and a thread
+kopf, and its cache, timers and retries are not relied upon (docs/decisions/0001). It runs on a loop and a thread
 of its own, because at its end it cancels every task that is younger than itself.
 """
 
@@ -156,7 +156,7 @@ def _connection(access: Access) -> kopf.ConnectionInfo:
 
 
 def _settings(plan: WatchPlan) -> kopf.OperatorSettings:
-    """As kopf.md 1.4 recommends, without everything that writes."""
+    """For long watches over many objects, without everything that writes."""
     settings = kopf.OperatorSettings()
     # Kinds and namespaces are our matter: the controller starts us again when they change.
     settings.scanning.disabled = True

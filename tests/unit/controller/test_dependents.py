@@ -185,7 +185,7 @@ async def test_one_policy_on_many_stacks_is_not_written_for_each() -> None:
 
 
 async def test_an_event_costs_the_same_whatever_the_number_of_objects() -> None:
-    """peers.md 4: KServe's handlers list everything. Ours look up by key: no more reads of the store."""
+    """KServe's handlers list everything. Ours look up by key: no more reads of the store."""
 
     async def reads(n: int) -> int:
         world = await World.with_objects(*(stack(f"s{i}") for i in range(n)))
