@@ -39,7 +39,9 @@ class OperatorSettings:
     namespaces: tuple[str, ...] = ()  # empty: all; the environment separates them by commas
 
     workers: int = 8  # keys reconciled at once; they wait for the API server most of the time
-    resync_s: float = 600.0  # list everything again: kopf loses deletions across a re-list (docs/decisions/0001)
+    resync_s: float = (
+        600.0  # list everything again: kopf loses deletions across a re-list (docs/decisions/0001)
+    )
     discovery_s: float = 300.0  # look for kinds that were installed or removed meanwhile
     coalesce_s: float = 1.0  # changes of a child's status within this time cause one reconcile
     status_interval_s: float = 60.0  # between status writes that report progress only (docs/decisions/0001)

@@ -98,7 +98,7 @@ def test_envoy_compiles_every_expression_that_we_let_through(tmp_path: Path) -> 
 
 def test_envoy_compiles_random_expressions_that_we_let_through(tmp_path: Path) -> None:
     """Nonsense made of the syntax's own pieces: whatever of it we accept, RE2 accepts."""
-    rng = random.Random(7)  # noqa: S311 - a repeatable test, no secret
+    rng = random.Random(7)
     pieces = [
         "a",
         "b",
@@ -267,7 +267,7 @@ def test_what_envoy_puts_in_for_itself_stays_inside(envoy: RunningEnvoy) -> None
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 def test_the_access_log_says_who_where_and_how_many_tokens(
     envoy: RunningEnvoy,
-    stream: bool,  # noqa: FBT001 - a table
+    stream: bool,
     path: str,
 ) -> None:
     body = {"model": "m", "stream": stream, "messages": []}

@@ -25,7 +25,7 @@ def config(name: str = "a", *, owner_uid: str = "", **data: str) -> Manifest:
 @pytest.mark.parametrize(
     ("after_effect", "is_there"), [(False, False), (True, True)], ids=["before", "after"]
 )
-async def test_a_failure_strikes_before_or_after_the_effect(after_effect: bool, is_there: bool) -> None:  # noqa: FBT001 - a table
+async def test_a_failure_strikes_before_or_after_the_effect(after_effect: bool, is_there: bool) -> None:
     cluster = FakeCluster()
     cluster.fail_next(GONE, verb="apply", after_effect=after_effect)
     with pytest.raises(Unavailable):
@@ -189,7 +189,7 @@ async def test_generation_counts_changes_of_the_spec_only() -> None:
         ("example.dev/role=decode,app in (chat,b)", True),
     ],
 )
-def test_selectors(selector: str, expected: bool) -> None:  # noqa: FBT001 - a table
+def test_selectors(selector: str, expected: bool) -> None:
     assert matches(selector, {"app": "chat", "example.dev/role": "decode"}) is expected
 
 

@@ -46,7 +46,7 @@ def version_of(store: ObjectStore, name: str = "a") -> str | None:
     ],
     ids=["newer", "the same", "older", "another object of that name", "no number"],
 )
-def test_the_newest_of_one_object_stays(news: Manifest, changed: bool, then: str) -> None:  # noqa: FBT001 - a table
+def test_the_newest_of_one_object_stays(news: Manifest, changed: bool, then: str) -> None:
     store = ObjectStore()
     store.put(POD, pod(version=9))
     assert (store.put(POD, news), version_of(store)) == (changed, then)
@@ -62,7 +62,7 @@ def test_the_newest_of_one_object_stays(news: Manifest, changed: bool, then: str
     ],
     ids=["the same", "later", "of an earlier state", "of another object"],
 )
-def test_a_deletion_counts_for_the_object_it_names(deletion: Manifest, removed: bool) -> None:  # noqa: FBT001 - a table
+def test_a_deletion_counts_for_the_object_it_names(deletion: Manifest, removed: bool) -> None:
     store = ObjectStore()
     store.put(POD, pod(version=9))
     assert store.remove(POD, deletion) is removed

@@ -1,6 +1,7 @@
 """calls: request lines as the API server reads them, and what a matcher picks."""
 
 import pytest
+
 from tests.e2e.localcluster.calls import matching, parse_call
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/n/deployments"

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tests.e2e.localcluster.calls import matching, parse_call
 from tests.e2e.localcluster.faults import (
     Answer,

@@ -27,7 +27,7 @@ def _block_text(dumper: yaml.Dumper, text: str) -> yaml.Node:
 
 
 class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the base class's signature
+    def ignore_aliases(self, data: object) -> bool:
         return True
 
 

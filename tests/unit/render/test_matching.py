@@ -78,7 +78,7 @@ def test_the_first_is_tried_before_the_second(first: ProgramRoute, second: Progr
         "a-client-in-common",
     ],
 )
-def test_an_overlap_is_what_only_age_decides(one: ProgramRoute, other: ProgramRoute, overlaps: bool) -> None:  # noqa: FBT001 - a table
+def test_an_overlap_is_what_only_age_decides(one: ProgramRoute, other: ProgramRoute, overlaps: bool) -> None:
     found = order_programs([other, one]).overlaps
     assert bool(found) == overlaps
     if found:
