@@ -13,9 +13,10 @@ from agentic_serving.cluster.diff import needs_apply
 from agentic_serving.cluster.port import Kind, Manifest
 from agentic_serving.controller.context import Parts, Problem, StackPass
 from agentic_serving.controller.keys import owner_reference
+from agentic_serving.controller.references import references_of
 from agentic_serving.errors import ClusterError, Conflict, NotFound, Unavailable, Waiting
 
-__all__ = ["NameConflict", "apply_all", "prune"]
+__all__ = ["NameConflict", "Superseded", "apply_all", "prune"]
 
 _log = logging.getLogger(__name__)
 #: How soon to look again at an object that is on its way out; its deletion is an event as well.
@@ -33,6 +34,13 @@ class NameConflict(Conflict):
     """An object of the name that we need belongs to somebody else."""
 
 
+class Superseded(Waiting):
+    """The stack is not what this pass works from: it was edited, replaced or deleted meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__("the spec changed meanwhile", after_s=0.0)
+
+
 async def apply_all(parts: Parts, work: StackPass, bodies: Iterable[Manifest]) -> list[Problem]:
     """Bring every object to its desired state, in order; the result is what went wrong with which.
 
@@ -40,13 +48,14 @@ async def apply_all(parts: Parts, work: StackPass, bodies: Iterable[Manifest]) -
 
     Raises:
         Unavailable: the API server does not answer; going on would only add to its load.
+        Superseded: there is a newer spec.
     """
     problems: list[Problem] = []
     for body in bodies:
         kind = kinds.of(body)
         try:
             await _apply_one(parts, work, kind, body)
-        except Unavailable:
+        except (Unavailable, Superseded):
             raise
         except (ClusterError, Waiting) as error:
             problems.append(Problem(kind=kind, name=body["metadata"]["name"], error=error))
@@ -75,6 +84,10 @@ async def _create(parts: Parts, work: StackPass, kind: Kind, body: Manifest) -> 
     failed we look first, so that an object that stays in our way is not asked to move at every retry.
     """
     namespace, name = work.namespace, body["metadata"]["name"]
+    if work.raw.get("status") or parts.board.get(work.key) is not None:
+        # It was there, and is not any more. Garbage collection may be at work on what is left of a stack whose own
+        # deletion no event has told us, or the spec that asks for the object may be an old one.
+        await _check_newest(parts, work)
     live = await _existing(parts, kind, namespace, name) if work.failures else None
     if live is not None:
         return live
@@ -198,12 +211,31 @@ def _may_delete(work: StackPass, obj: Manifest) -> bool:
 
 
 async def _check_newest(parts: Parts, work: StackPass) -> None:
-    live = await parts.cluster.get(kinds.STACK, work.namespace, work.key.name)
-    known = work.raw["metadata"]
-    now = live["metadata"]
-    if (now["uid"], now.get("generation")) != (known["uid"], known.get("generation")):
+    """That the pass works from the newest spec: asks the API server, once per pass.
+
+    Raises:
+        Superseded: it does not; the store has the newest one now.
+    """
+    if work.is_newest:
+        return
+    live = await _existing(parts, kinds.STACK, work.namespace, work.key.name)
+    if live is not None and _same(live, work.raw):
+        work.is_newest = True
+        return
+    if live is None:
+        parts.store.remove(kinds.STACK, work.raw)
+        targets = parts.references.remove(work.key)
+    else:
         parts.store.put(kinds.STACK, live)
-        raise Waiting("the spec changed meanwhile", after_s=0.0)
+        targets = parts.references.update(work.key, references_of(work.key, live))
+    for target in targets:
+        parts.queue.add(target)
+    raise Superseded
+
+
+def _same(live: Manifest, known: Manifest) -> bool:
+    fields = ("uid", "generation")
+    return all(live["metadata"].get(f) == known["metadata"].get(f) for f in fields)
 
 
 async def _delete(parts: Parts, kind: Kind, obj: Manifest) -> None:

@@ -83,9 +83,9 @@ class StackPass:
     findings: tuple[Finding, ...] = ()
     # plan
     plan: Plan | None = None
-    # apply
+    # apply, prune
     problems: list[Problem] = field(default_factory=list)
-    # prune
+    is_newest: bool = False  # `raw` was compared with the API server in this pass
     superseded: bool = False  # the spec is newer than `raw`: this pass has nothing to report
     # observe
     observation: Observation | None = None

@@ -32,6 +32,8 @@ __all__ = ["Leading"]
 _log = logging.getLogger(__name__)
 #: Between tries to load. Short: a CRD that was just installed answers 429 for a second or two.
 _LOAD_AGAIN_S = 1.0
+#: From the start of the watches to the list that finds what was deleted just before it.
+_SETTLE_S = 30.0
 #: Between restarts of the watches after they ended by themselves.
 _WATCH_AGAIN_S = 5.0
 
@@ -73,7 +75,11 @@ class Leading:
             self.queue,
             served,
             namespaces=settings.namespaces,
-            schedule=Schedule(resync_s=settings.resync_s, discovery_s=settings.discovery_s),
+            schedule=Schedule(
+                resync_s=settings.resync_s,
+                discovery_s=settings.discovery_s,
+                settle_s=min(_SETTLE_S, settings.resync_s),
+            ),
             clock=clock,
             rng=rng,
         )

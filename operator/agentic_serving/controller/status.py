@@ -100,7 +100,8 @@ class StatusWriter:
             answer = await self._cluster.apply_status(key.resource, _manifest(raw, new))
         except NotFound:
             return DONE  # deleted meanwhile; the event is on its way
-        self._store.put(key.resource, answer)
+        if answer["metadata"].get("generation") == raw["metadata"].get("generation"):
+            self._store.put(key.resource, answer)  # else it holds an edit, which is for its event to tell
         self._paces[key] = _Pace(written_s=self._clock.monotonic_s())
         for note in _notes(old, new):
             await self._recorder.record(raw, note)

@@ -1,7 +1,8 @@
 """One control plane with the operator installed for all tests of this folder; each works in a namespace of its own."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,11 +11,12 @@ from tests.e2e.localcluster.controlplane import ControlPlane, Options
 from tests.e2e.localcluster.faultproxy import FaultProxy
 from tests.e2e.localcluster.process import wait_until
 from tests.e2e.operator_process import install
+from tests.e2e.world import World
 
-from .operators import ForkServer
+from .operators import FAST, ForkServer, Operator
 from .snapshots import CHILDREN, OWN
 
-_CRDS = ("gateway-api", "inference-pool", "llmd-objective", "pod-monitor")
+_CRDS = ("gateway-api", "inference-pool", "gie-objective", "llmd-objective", "pod-monitor")
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +52,24 @@ def api(plane: ControlPlane) -> Iterator[ApiClient]:
     client = ApiClient(plane, plane.admin_token)
     yield client
     client.close()
+
+
+@pytest.fixture
+def hire(
+    plane: ControlPlane, forks: ForkServer, api: ApiClient, proxy: FaultProxy, team: str
+) -> Iterator[Callable[..., World]]:
+    """Starts an operator behind `proxy` that works in `team` only and answers quickly: `hire(resync_s=2)`."""
+    with ExitStack() as stack:
+
+        def start(**settings: object) -> World:
+            operator = Operator(
+                forks, plane, via=proxy, **{**FAST, "namespaces": [team], "lease_name": team, **settings}
+            )
+            stack.callback(operator.kill)
+            operator.start()
+            return World(cluster=plane, operator=operator, namespace=team, api=api)
+
+        yield start
 
 
 @pytest.fixture

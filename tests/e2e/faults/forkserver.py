@@ -16,6 +16,8 @@ import os
 import random
 import signal
 import sys
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,6 +51,19 @@ def warm_up() -> None:
     render(RenderInputs(stack=stack))
 
 
+class Skewed:
+    """The system's clock, on a node whose wall clock is wrong; how fast time passes is right."""
+
+    def __init__(self, ahead: timedelta) -> None:
+        self._ahead = ahead
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+
 def _start(asked: dict[str, Any]) -> int:
     pid = os.fork()
     if pid == 0:
@@ -58,7 +73,6 @@ def _start(asked: dict[str, Any]) -> int:
 
 def _operate(settings: dict[str, Any], log: Path) -> NoReturn:
     """In the child: the operator, with what `agentic-serving operator run` gives it."""
-    from agentic_serving.clock import SystemClock
     from agentic_serving.controller.main import run
     from agentic_serving.settings import OperatorSettings
 
@@ -70,7 +84,8 @@ def _operate(settings: dict[str, Any], log: Path) -> NoReturn:
     code = 70
     try:
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-        code = asyncio.run(run(OperatorSettings(**given), clock=SystemClock(), rng=random.Random()))  # noqa: S311 - jitter
+        clock = Skewed(timedelta(seconds=given.pop("clock_ahead_s", 0.0)))
+        code = asyncio.run(run(OperatorSettings(**given), clock=clock, rng=random.Random()))
     finally:
         sys.stderr.flush()
         os._exit(code)

@@ -12,8 +12,7 @@ from tests.e2e.apiclient import ApiClient, Manifest
 __all__ = ["CHILDREN", "OWN", "children", "condition", "first_difference", "is_current", "snapshot"]
 
 OWN = (kinds.STACK, kinds.PROGRAM, kinds.POLICY)
-#: InferenceObjectives of the upstream picker are not installed here.
-CHILDREN: tuple[Kind, ...] = tuple(k for k in EMITTED_KINDS if k != kinds.GIE_INFERENCE_OBJECTIVE)
+CHILDREN: tuple[Kind, ...] = EMITTED_KINDS
 
 #: The number of edits and rollouts is history: it depends on how many edits were seen at once.
 _SERVER_METADATA = ("annotations", "creationTimestamp", "generation", "namespace", "resourceVersion", "uid")
