@@ -88,7 +88,7 @@ def _from_kinds(kinds: Sequence[Any], config: HfConfig, field: str) -> Layers:
     counts: Counter[str] = Counter()
     for kind in kinds:
         for group, names in (("full", _FULL), ("window", _WINDOW), ("state", _STATE), ("nothing", _NOTHING)):
-            if kind in names:
+            if isinstance(kind, str) and kind in names:
                 counts[group] += 1
                 break
         else:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentic_serving.capacity.inspect import CannotTell, inspect_config, inspect_path
@@ -98,6 +98,7 @@ def test_the_cache_grows_with_every_size(layers: int, heads: int, head_dim: int)
     ),
     st.sampled_from([*sorted(QWEN3), "layer_types", "text_config", "linear_attn_config", "kv_lora_rank"]),
 )
+@example(value=[[]], field="layer_types")
 def test_no_value_of_a_field_makes_it_crash(value: object, field: str) -> None:
     assert isinstance(inspect_config({**QWEN3, field: value}), ModelProfile | CannotTell)
 
