@@ -10,7 +10,9 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,7 @@ __all__ = [
     "condition",
     "edited",
     "essence",
+    "fresh_world",
     "identities",
     "metric",
     "observed",
@@ -265,3 +268,12 @@ class World:
             if error.code == 404:
                 return []
             raise
+
+
+@contextmanager
+def fresh_world(plane: ControlPlane, api: ApiClient, operator: OperatorProcess) -> Iterator[World]:
+    """A namespace of its own; its deletion is asked for at the end and not awaited (it takes seconds)."""
+    name = f"t-{uuid.uuid4().hex[:10]}"
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield World(cluster=plane, operator=operator, namespace=name, api=api)
+    api.call("DELETE", f"/api/v1/namespaces/{name}")

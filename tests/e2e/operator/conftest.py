@@ -3,7 +3,6 @@
 Each test has a namespace of its own. Tests that change rights, CRDs or the operator itself start what they need.
 """
 
-import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from tests.e2e.apiclient import ApiClient
 from tests.e2e.localcluster.controlplane import ControlPlane, Options
 from tests.e2e.operator_process import OperatorProcess, install
-from tests.e2e.world import FAST, World
+from tests.e2e.world import FAST, World, fresh_world
 
 CRD_SETS = ("gateway-api", "inference-pool", "gie-objective", "llmd-objective", "pod-monitor")
 
@@ -43,8 +42,6 @@ def operator(plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[Op
 
 @pytest.fixture
 def world(plane: ControlPlane, api: ApiClient, operator: OperatorProcess) -> Iterator[World]:
-    """A fresh namespace where the operator works; its deletion is asked for at the end and not awaited."""
-    name = f"t-{uuid.uuid4().hex[:10]}"
-    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield World(cluster=plane, operator=operator, namespace=name, api=api)
-    api.call("DELETE", f"/api/v1/namespaces/{name}")
+    """A fresh namespace where the module's operator works."""
+    with fresh_world(plane, api, operator) as made:
+        yield made

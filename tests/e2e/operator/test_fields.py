@@ -1,6 +1,6 @@
 """Every field of the three kinds, on the real control plane: it has its effect or is refused, and leaves no trace.
 
-Check 7 (each spec field mutated has an effect or is rejected; removing it removes it from children) and check 5
+Check 07 (each spec field mutated has an effect or is rejected; removing it removes it from children) and check 05
 (A to B and back equals A; A to B equals a fresh B). All cases go through the same phases together, so that the whole
 table costs a minute; each test then looks at what its case came to. No pods: a quota of 0 keeps it about objects.
 """
@@ -132,7 +132,7 @@ def _delete_all(world: World) -> None:
 
 @each_case
 def test_check_07_a_field_has_its_effect_or_is_refused(table: Table, number: int, case: Case) -> None:
-    """Check 7."""
+    """Check 07."""
     before, after = table.phases["before"][number], table.phases["after"][number]
     if case.refused is not None:
         _assert_refused(before, after, case.refused)
@@ -153,13 +153,13 @@ def test_check_07_a_field_has_its_effect_or_is_refused(table: Table, number: int
 
 @each_case
 def test_check_05_back_to_where_it_was(table: Table, number: int, case: Case) -> None:
-    """Check 5, A to B to A: nothing of B stays behind."""
+    """Check 05, A to B to A: nothing of B stays behind."""
     assert table.phases["back"][number].wishes == table.phases["before"][number].wishes
 
 
 @each_case
 def test_check_05_an_edit_equals_a_fresh_object(table: Table, number: int, case: Case) -> None:
-    """Check 5, A to B equals B: the way there leaves no trace."""
+    """Check 05, A to B equals B: the way there leaves no trace."""
     fresh = table.phases["fresh"][number]
     if case.refused is not None:
         assert not fresh.wishes, "objects were made for a stack that is not accepted"

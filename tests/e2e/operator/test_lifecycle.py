@@ -65,7 +65,7 @@ def test_check_11_deleted_in_the_middle_of_a_rollout(world: World) -> None:
 
 
 def test_check_04_a_new_stack_of_the_same_name_is_another_one(world: World) -> None:
-    """Check 4: it is created while the children of the first are still there, and ends up with its own."""
+    """Check 04: it is created while the children of the first are still there, and ends up with its own."""
     world.apply(aggregated("chat"), program())
     first = world.ready("chat")
     old = identities(world.children("chat"))
@@ -96,7 +96,7 @@ def _owner(child: Manifest) -> str:
     ids=["aggregated", "disaggregated"],
 )
 def test_check_08_to_zero_and_back(world: World, stack: Manifest, pools: list[str], replicas: str) -> None:
-    """Check 8: nothing is left running, it is told as wanted, and the way back ends where it began."""
+    """Check 08: nothing is left running, it is told as wanted, and the way back ends where it began."""
     zero = {f"spec.topology.{pool}.replicas": 0 for pool in pools}
     world.apply(stack)
     world.ready("chat")
@@ -119,7 +119,7 @@ def _engine_pods(world: World) -> list[str]:
 
 
 def test_check_08_a_router_of_zero_is_told(world: World) -> None:
-    """Check 8 for the way in: nobody is reachable, so the stack is not Ready, and says why."""
+    """Check 08 for the way in: nobody is reachable, so the stack is not Ready, and says why."""
     world.apply(aggregated("chat"))
     world.ready("chat")
     world.apply(edited(aggregated("chat"), {"spec.router.replicas": 0}))
