@@ -47,6 +47,10 @@ control-plane: setup tools ## The operator on a real kube-apiserver (about 8 min
 	@echo "== control-plane tests: about 8 minutes"
 	@$(PYTEST) tests/e2e -q -rs --durations=5 $(ARGS)
 
+.PHONY: mutations
+mutations: setup ## Put known bugs into the operator, one at a time: the tests must notice each (about 3 minutes)
+	@$(PY) -m tests.mutations $(ARGS)
+
 .PHONY: e2e
 e2e: setup ## Engines that run as processes: arrives with the data plane; prints that there is none yet
 	@echo "== e2e: no engine tests yet; the operator's own are in 'make control-plane'"

@@ -1,4 +1,4 @@
-"""Checks 2 and 3: what the watches tell is lost, late, doubled or cut off, and a stale view does no damage."""
+"""Check 02 and check 03: what the watches tell is lost, late, doubled or cut off, and a stale view does no damage."""
 
 import time
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """controller: a failure at every single API call, and a crash before and after it: the end is the same.
 
-kopf.md checks 1, 5, 12 and 14. The calls of one whole story are counted first; then the story is told again
-with the i-th call going wrong, for each i and each way to go wrong.
+Check 01, check 05, check 12 and check 14 of docs/checks.md. The calls of one whole story are counted first; then
+the story is told again with the i-th call going wrong, for each i and each way to go wrong.
 """
 
 import copy
@@ -119,7 +119,7 @@ async def test_a_failure_at_any_call_changes_nothing_in_the_end(failure: str, af
 
 
 async def test_a_to_b_equals_fresh_b_and_back_again() -> None:
-    """kopf.md check 5."""
+    """Check 05 of docs/checks.md."""
     edited, fresh, back = World(), World(), World()
     for world, start in ((edited, 6), (fresh, 2), (back, 6)):
         world.seed(stack(replicas=start))

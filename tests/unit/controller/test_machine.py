@@ -1,7 +1,7 @@
 """controller: any history of edits, faults and lost events ends where a fresh start on the same objects ends.
 
-kopf.md checks 2, 3, 5, 12, 14 and 18 at once: after the faults stop, the controller comes to rest; at rest it
-writes nothing; and a new controller on the same cluster finds nothing to do either.
+Check 02, check 03, check 05, check 12, check 14 and check 18 of docs/checks.md at once: after the faults stop, the
+controller comes to rest; at rest it writes nothing; and a new controller on the same cluster finds nothing to do.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""controller.observe and pods: what Deployments and pods say, and never more than that. kopf.md check 13."""
+"""controller.observe and pods: what Deployments and pods say, and never more than that. Check 13 of docs/checks.md."""
 
 import pytest
 

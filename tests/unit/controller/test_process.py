@@ -105,7 +105,7 @@ async def test_it_leads_watches_works_and_gives_the_lease_back() -> None:
 
 
 async def test_a_standby_does_nothing_until_the_leader_is_gone() -> None:
-    """kopf.md check 18."""
+    """Check 18 of docs/checks.md."""
     cluster = FakeCluster()
     first, second = FakeSource(cluster), FakeSource(cluster)
     async with operator(cluster, first, identity="one") as leader:
@@ -257,7 +257,7 @@ def test_log_lines_carry_the_object_and_the_pass(form: str) -> None:
 
 
 def test_kopf_cannot_flood_the_log() -> None:
-    """kopf.md check 21."""
+    """Check 21 of docs/checks.md."""
     out = io.StringIO()
     logs.set_up("INFO", "json", out)
     for _ in range(100):

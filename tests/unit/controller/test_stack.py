@@ -54,7 +54,7 @@ async def test_status_tells_endpoint_roles_and_replicas() -> None:
 
 
 async def test_nothing_is_read_or_written_at_rest() -> None:
-    """kopf.md check 12."""
+    """Check 12 of docs/checks.md."""
     world = await ready_world()
     world.cluster.calls.clear()
     for _ in range(5):
@@ -85,7 +85,7 @@ async def test_an_edit_changes_only_the_child_that_differs() -> None:
 
 @pytest.mark.parametrize("kind_name", CHILDREN, ids=str)
 async def test_a_deleted_child_comes_back(kind_name: str) -> None:
-    """kopf.md check 9."""
+    """Check 09 of docs/checks.md."""
     world = await ready_world()
     world.writes()
     kind = next(k for k in kinds.ALL_KINDS if k.kind == kind_name.split("/")[0])
@@ -96,7 +96,7 @@ async def test_a_deleted_child_comes_back(kind_name: str) -> None:
 
 
 async def test_an_edited_child_is_put_right() -> None:
-    """kopf.md check 9."""
+    """Check 09 of docs/checks.md."""
     world = await ready_world()
     world.edit(kinds.DEPLOYMENT, "chat-engine", lambda o: o["spec"].update(replicas=9))
     world.edit(kinds.CONFIG_MAP, "chat-config", lambda o: o["data"].update(programs="forged"))
@@ -120,7 +120,7 @@ async def test_what_the_plan_no_longer_has_is_deleted_and_nothing_else() -> None
 
 
 async def test_nothing_is_deleted_without_a_fresh_lease() -> None:
-    """kopf.md checks 18 and 19."""
+    """Check 18 and check 19 of docs/checks.md."""
     world = await ready_world(stack(replicas=6))
     world.fresh = False
     world.edit(kinds.STACK, "chat", scale(2))
@@ -132,7 +132,7 @@ async def test_nothing_is_deleted_without_a_fresh_lease() -> None:
 
 
 async def test_a_stale_view_of_the_spec_deletes_nothing() -> None:
-    """kopf.md check 3: the newest spec wants both Deployments, the controller has not heard of it yet."""
+    """Check 03 of docs/checks.md: the newest spec wants both Deployments, the controller has not heard of it yet."""
     world = await ready_world(stack(replicas=6))
     world.edit(kinds.STACK, "chat", scale(2))
     old = world.events.pop()
@@ -148,7 +148,7 @@ async def test_a_stale_view_of_the_spec_deletes_nothing() -> None:
 
 
 async def test_a_foreign_object_of_the_same_name_is_not_touched() -> None:
-    """kopf.md check 10."""
+    """Check 10 of docs/checks.md."""
     world = World()
     foreign = world.seed(
         {
@@ -172,7 +172,7 @@ async def test_a_foreign_object_of_the_same_name_is_not_touched() -> None:
 
 
 async def test_a_recreated_stack_waits_for_its_predecessors_objects() -> None:
-    """kopf.md check 4."""
+    """Check 04 of docs/checks.md."""
     world = await ready_world()
     world.cluster.drop(kinds.STACK, NS, "chat")
     world.seed(stack())
@@ -204,7 +204,7 @@ async def test_objects_orphaned_on_purpose_are_taken_up_again() -> None:
 
 
 async def test_a_deleted_stack_is_left_to_garbage_collection() -> None:
-    """kopf.md check 11."""
+    """Check 11 of docs/checks.md."""
     world = await ready_world()
     world.writes()
     world.cluster.drop(kinds.STACK, NS, "chat")
@@ -216,7 +216,7 @@ async def test_a_deleted_stack_is_left_to_garbage_collection() -> None:
 
 
 async def test_bad_input_is_told_and_touches_nothing_and_its_repair_needs_no_restart() -> None:
-    """kopf.md check 6."""
+    """Check 06 of docs/checks.md."""
     world = await ready_world()
     before = world.children()
     world.writes()
@@ -242,7 +242,7 @@ async def test_bad_input_is_told_and_touches_nothing_and_its_repair_needs_no_res
     ids=["forbidden", "rejected"],
 )
 async def test_a_refused_kind_degrades_only_its_part(error: Exception, reason: str) -> None:
-    """kopf.md check 15."""
+    """Check 15 of docs/checks.md."""
     world = World()
     world.seed(stack())
     world.cluster.fail_next(error, verb="apply", kind=kinds.POD_MONITOR, times=10_000)
@@ -259,7 +259,7 @@ async def test_a_refused_kind_degrades_only_its_part(error: Exception, reason: s
 
 
 async def test_a_hiccup_of_the_api_server_is_not_news() -> None:
-    """kopf.md check 14."""
+    """Check 14 of docs/checks.md."""
     world = World()
     world.seed(stack())
     world.cluster.fail_next(Unavailable("overloaded", code=429, retry_after_s=7), verb="apply")
@@ -295,7 +295,7 @@ async def test_a_fault_of_ours_is_told_and_stops_nobody_else() -> None:
 
 
 async def test_zero_replicas_and_back() -> None:
-    """kopf.md check 8."""
+    """Check 08 of docs/checks.md."""
     world = await ready_world()
     world.edit(kinds.STACK, "chat", scale(0))
     await world.settle()

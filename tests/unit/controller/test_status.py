@@ -169,7 +169,7 @@ async def test_a_change_is_written_a_minute_after_the_last_write() -> None:
 
 
 async def test_a_recreated_object_is_not_written_by_mistake() -> None:
-    """kopf.md check 4."""
+    """Check 04 of docs/checks.md."""
     desk = Desk()
     old = desk.live()
     desk.cluster.drop(kinds.STACK, NS, "chat")
@@ -229,7 +229,7 @@ async def test_a_lost_event_does_no_harm() -> None:
 
 
 async def test_events_are_bounded_per_object() -> None:
-    """kopf.md check 21."""
+    """Check 21 of docs/checks.md."""
     desk = Desk()
     about = desk.live()
     note = Note(type="Normal", reason="R", message="m" * 5000)

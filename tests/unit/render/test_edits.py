@@ -1,6 +1,6 @@
 """Every field of every kind: what an edit of it changes, and which Deployments it rolls; nothing else may roll.
 
-The fields are read from the types: a field without a row fails.
+The fields are read from the types: a field without a row fails. Check 07 of docs/checks.md.
 """
 
 from collections.abc import Callable, Iterator, Mapping

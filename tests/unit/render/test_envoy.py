@@ -102,6 +102,7 @@ def test_a_program_with_a_problem_breaks_nothing() -> None:
 
 
 def test_percent_signs_of_names_stay_data() -> None:
+    """Check 22 of docs/checks.md."""
     strange = ProgramRoute(namespace="n", name="50%", clients=("Codex",), objective_name="%REQ(x)%")
     values = [
         mutation["append"]["header"]["value"]

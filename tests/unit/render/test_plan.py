@@ -90,12 +90,14 @@ def test_names_are_legal_however_long_the_stacks_is(name: str) -> None:
 
 
 def test_long_names_that_differ_at_the_end_share_no_object() -> None:
+    """Check 16 of docs/checks.md."""
     one, other = (plan_of(name=LONG[:-1] + end) for end in "bc")
     assert {m.key for m in one.manifests} & {m.key for m in other.manifests} == set()
 
 
 @pytest.mark.parametrize("example", EXAMPLE_NAMES)
 def test_the_order_of_programs_does_not_matter(example: str) -> None:
+    """Check 20 of docs/checks.md."""
     inputs = example_inputs(example)
     turned = RenderInputs(stack=inputs.stack, policy=inputs.policy, programs=tuple(reversed(inputs.programs)))
     assert render(turned) == render(inputs)
@@ -158,7 +160,7 @@ HOSTILE = st.text(
 @settings(deadline=None, max_examples=60)  # each example is four renders
 @given(HOSTILE, HOSTILE)
 def test_hostile_strings_stay_data(value: str, other: str) -> None:
-    """Every free string field of a spec: what is written is found as one value, and nothing else changes."""
+    """Check 22 of docs/checks.md. Every free string of a spec is found as one value, and nothing else changes."""
     patch = {
         "engine": {"env": [{"name": "A", "value": value}]},
         "podTemplate": {"aggregated": {"metadata": {"annotations": {"note": other}}}},
@@ -218,5 +220,5 @@ def test_objectives_of_two_stacks_never_share_a_name() -> None:
 
 
 def test_a_plan_depends_on_nothing_but_its_inputs() -> None:
-    """A fresh parse, another process order: equal inputs, equal plans."""
+    """Check 20 of docs/checks.md. A fresh parse, another process order: equal inputs, equal plans."""
     assert render(RenderInputs(stack=stack())) == render(RenderInputs(stack=stack()))
