@@ -16,11 +16,13 @@ from agentic_serving.controller.keys import owner_reference
 from agentic_serving.controller.references import references_of
 from agentic_serving.errors import ClusterError, Conflict, NotFound, Unavailable, Waiting
 
-__all__ = ["NameConflict", "Superseded", "apply_all", "prune"]
+__all__ = ["NameConflict", "Superseded", "apply_all", "check_term", "prune"]
 
 _log = logging.getLogger(__name__)
 #: How soon to look again at an object that is on its way out; its deletion is an event as well.
 _TERMINATING_S = 10.0
+#: How soon to look whether we lead again.
+_TERM_S = 1.0
 #: A version that no live object has: server-side apply then creates or refuses, and never overwrites. One request
 #: where looking first takes two. Measured on kube-apiserver 1.36 for built-in and custom kinds.
 _IF_ABSENT = {"resourceVersion": "1"}
@@ -41,6 +43,16 @@ class Superseded(Waiting):
         super().__init__("the spec changed meanwhile", after_s=0.0)
 
 
+def check_term(parts: Parts) -> None:
+    """That we lead. A process that was suspended wakes up in the middle of something, and another leads by then.
+
+    Raises:
+        Waiting: the lease was not renewed lately; the elector is about to end the process, or renews it.
+    """
+    if not parts.fresh():
+        raise Waiting("the lease was not renewed lately; nothing is written", after_s=_TERM_S)
+
+
 async def apply_all(parts: Parts, work: StackPass, bodies: Iterable[Manifest]) -> list[Problem]:
     """Bring every object to its desired state, in order; the result is what went wrong with which.
 
@@ -49,9 +61,11 @@ async def apply_all(parts: Parts, work: StackPass, bodies: Iterable[Manifest]) -
     Raises:
         Unavailable: the API server does not answer; going on would only add to its load.
         Superseded: there is a newer spec.
+        Waiting: we may not lead any more.
     """
     problems: list[Problem] = []
     for body in bodies:
+        check_term(parts)
         kind = kinds.of(body)
         try:
             await _apply_one(parts, work, kind, body)
@@ -194,8 +208,7 @@ async def prune(parts: Parts, work: StackPass, wanted: Iterable[Manifest]) -> li
     await _check_newest(parts, work)
     problems: list[Problem] = []
     for kind, obj in extra:
-        if not parts.fresh():
-            raise Waiting("the lease was not renewed lately; nothing is deleted", after_s=_TERMINATING_S)
+        check_term(parts)
         try:
             await _delete(parts, kind, obj)
         except Unavailable:

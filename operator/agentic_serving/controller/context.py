@@ -39,7 +39,7 @@ class Parts:
 
     Attributes:
         render: `render.plan.render`; an argument, because the controller's tests use smaller plans.
-        fresh: whether our leadership is recent enough to destroy something (`LeaseElector.fresh`).
+        fresh: whether our leadership is recent enough to write (`LeaseElector.fresh`).
         pod_report_after_s: a Deployment this long without all its pods has their states quoted.
     """
 
@@ -86,7 +86,9 @@ class StackPass:
     # apply, prune
     problems: list[Problem] = field(default_factory=list)
     is_newest: bool = False  # `raw` was compared with the API server in this pass
-    superseded: bool = False  # the spec is newer than `raw`: this pass has nothing to report
+    superseded: bool = (
+        False  # the spec is newer than `raw`, or another leads: this pass has nothing to report
+    )
     # observe
     observation: Observation | None = None
 

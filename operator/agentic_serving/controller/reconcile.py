@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from agentic_serving.api.conditions import StackCondition
 from agentic_serving.cluster.port import Manifest
+from agentic_serving.controller.apply import check_term
 from agentic_serving.controller.context import Parts, StackPass
 from agentic_serving.controller.keys import Key
 from agentic_serving.controller.outcome import DONE, Outcome, verdict
@@ -13,7 +14,7 @@ from agentic_serving.controller.program import draft_program
 from agentic_serving.controller.stack import StackSteps
 from agentic_serving.controller.status import Draft
 from agentic_serving.controller.troubles import Troubles
-from agentic_serving.errors import ClusterError
+from agentic_serving.errors import ClusterError, Waiting
 
 __all__ = ["Reconciler"]
 
@@ -71,7 +72,7 @@ class Reconciler:
             outcome = self._failed(key, error)
         if work.superseded:
             return outcome
-        written = await self._parts.status.write(key, raw, work.draft)
+        written = await self._write(key, raw, work.draft)
         if outcome.error is None or work.observation is not None:
             self._show(work)
         return outcome.then(written)
@@ -101,7 +102,14 @@ class Reconciler:
             draft = draft_policy(key, raw, parts.references, parts.board)
         if draft is None:
             return DONE  # the stack that is still to be looked at brings it back
-        return await parts.status.write(key, raw, draft)
+        return await self._write(key, raw, draft)
+
+    async def _write(self, key: Key, raw: Manifest, draft: Draft) -> Outcome:
+        try:
+            check_term(self._parts)
+        except Waiting as error:
+            return Outcome(after_s=error.after_s)
+        return await self._parts.status.write(key, raw, draft)
 
     def _gone(self, key: Key) -> Outcome:
         """Forget the object; who refers to it looks again."""

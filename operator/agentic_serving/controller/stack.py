@@ -13,7 +13,7 @@ from agentic_serving.api.stack import AgenticServingStack, ProgramsStatus
 from agentic_serving.api.validate import dump, parse
 from agentic_serving.cluster import kinds
 from agentic_serving.cluster.port import Manifest
-from agentic_serving.controller.apply import NameConflict, Superseded, apply_all
+from agentic_serving.controller.apply import NameConflict, apply_all
 from agentic_serving.controller.apply import prune as prune_objects
 from agentic_serving.controller.board import ProgramView, StackView
 from agentic_serving.controller.context import Parts, Problem, StackPass
@@ -66,7 +66,7 @@ class StackSteps:
         """Apply what differs."""
         try:
             work.problems = await apply_all(self._parts, work, _bodies(_planned(work)))
-        except Superseded as error:
+        except Waiting as error:
             work.superseded = True
             return Outcome(proceed=False, after_s=error.after_s)
         return _outcome_of(work.problems)
@@ -76,8 +76,8 @@ class StackSteps:
         try:
             problems = await prune_objects(self._parts, work, _bodies(_planned(work)))
         except Waiting as error:
-            work.superseded = isinstance(error, Superseded)
-            return Outcome(proceed=not work.superseded, after_s=error.after_s)
+            work.superseded = True
+            return Outcome(proceed=False, after_s=error.after_s)
         work.problems = [*work.problems, *problems]
         return _outcome_of(problems)
 

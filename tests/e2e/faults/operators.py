@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -50,6 +51,7 @@ class ForkServer:
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": path},
         )
+        self._one_at_a_time = threading.Lock()
         if self._read() != "ready":
             raise RuntimeError("the fork server did not start")
 
@@ -75,9 +77,10 @@ class ForkServer:
 
     def _ask(self, request: Mapping[str, Any]) -> str:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._read()
+        with self._one_at_a_time:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            return self._read()
 
     def _read(self) -> str:
         assert self._process.stdout is not None

@@ -1,4 +1,4 @@
-"""Check 1: the operator is killed at each of its writes, before and after the effect, and its successor finishes.
+"""Check 01: the operator is killed at each of its writes, before and after the effect, and its successor finishes.
 
 One run is left alone and says which calls there are; then there is a run per call. Every run has a namespace and an
 operator of its own that is really killed (SIGKILL) and started again, and must end like the run that was left alone.
@@ -7,13 +7,17 @@ With one worker, a kill before a write finds the cluster as a kill after the wri
 a read in between. Usually only one of these is tried; AGENTIC_E2E_EXHAUSTIVE=1 tries writes on both sides.
 """
 
+import itertools
 import os
 import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
+from threading import Event
 
 import pytest
 
@@ -32,6 +36,7 @@ from .snapshots import OWN, first_difference, is_current, snapshot
 _OURS = "agentic-serving/"  # the user agent of the operator's own client; kopf's reads only
 _TIMEOUT_S = 40.0
 _POLL_S = 0.2
+_LANES = 3
 _WRITES = ("create", "patch", "delete")
 #: What may not come in each run, or not as often: it depends on what was seen together.
 _VARIES = ("events", "agenticservingstacks", "agentprograms", "kvtierpolicies")
@@ -93,21 +98,27 @@ def edit(api: ApiClient, namespace: str) -> None:
 
 
 @dataclass
-class Trial:
-    """Runs of one change, each in a namespace of its own."""
+class Story:
+    """What happens in each run, and how it went when nobody disturbed it."""
 
-    plane: ControlPlane
-    forks: ForkServer
-    proxy: FaultProxy
-    api: ApiClient
     before: Change | None
     change: Change
-    serial: int = 0
-    at_first: dict[str, Manifest] = field(
-        default_factory=dict
-    )  # how the undisturbed run was before the change
-    expected: dict[str, Manifest] = field(default_factory=dict)  # and after it
-    namespaces: list[str] = field(default_factory=list)
+    at_first: dict[str, Manifest] = field(default_factory=dict)
+    at_last: dict[str, Manifest] = field(default_factory=dict)
+    serial: Iterator[int] = field(default_factory=itertools.count)
+
+
+class Trial:
+    """Runs of a story, one after the other, each in a namespace of its own."""
+
+    def __init__(
+        self, plane: ControlPlane, forks: ForkServer, proxy: FaultProxy, api: ApiClient, story: Story
+    ) -> None:
+        self.plane = plane
+        self.forks = forks
+        self.proxy = proxy
+        self.story = story
+        self.api = api
 
     def undisturbed(self) -> list[Point]:
         """The run that says how it should end; the result is its calls, in order."""
@@ -115,7 +126,7 @@ class Trial:
         try:
             self.proxy.forget()
             self._go(operator, namespace)
-            self.expected = self._at_rest(namespace)
+            self.story.at_last = self._at_rest(namespace)
             calls = [one.call for one in self.proxy.seen() if one.call.user_agent.startswith(_OURS)]
         finally:
             operator.kill()
@@ -127,7 +138,7 @@ class Trial:
         Raises:
             AssertionError: it did not end like the undisturbed run.
         """
-        reached = threading.Event()
+        reached = Event()
         namespace, operator = self._prepared()
 
         def kill() -> None:
@@ -138,11 +149,11 @@ class Trial:
             action = Run(callback=kill, when=point.when)
             self.proxy.plan(Rule(match=point.matches, nth={point.nth}, action=action))
             self._go(operator, namespace)
-            self._until(lambda: reached.is_set() or self._ended(namespace), namespace, point)
+            self._until(namespace, self.story.at_last, point, reached=reached)
             if reached.is_set():
                 assert operator.wait_exit() == -signal.SIGKILL
                 operator.start(wait=False)
-            self._until(lambda: self._ended(namespace), namespace, point)
+            self._until(namespace, self.story.at_last, point)
         finally:
             operator.kill()
             self.proxy.plan()
@@ -162,25 +173,23 @@ class Trial:
             coalesce_s=0.1,
             status_interval_s=0.5,
         )
-        if self.before is not None:
-            self.before(self.api, namespace)
+        if self.story.before is not None:
+            self.story.before(self.api, namespace)
             operator.start(wait=False)
-            if self.at_first:
-                self._until(lambda: self._is_as(self.at_first, namespace), namespace, "before the change")
+            if self.story.at_first:
+                self._until(namespace, self.story.at_first, "before the change")
             else:
-                self.at_first = self._at_rest(namespace)
+                self.story.at_first = self._at_rest(namespace)
         return namespace, operator
 
     def _go(self, operator: Operator, namespace: str) -> None:
-        self.change(self.api, namespace)
-        if self.before is None:
+        self.story.change(self.api, namespace)
+        if self.story.before is None:
             operator.start(wait=False)  # the calls of a start are among those to be killed at
 
     def _namespace(self) -> str:
-        self.serial += 1
-        name = f"crash-{self.change.__name__}-{self.serial}"
+        name = f"crash-{self.story.change.__name__}-{next(self.story.serial)}"
         self.api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-        self.namespaces.append(name)
         return name
 
     def _at_rest(self, namespace: str) -> dict[str, Manifest]:
@@ -199,19 +208,16 @@ class Trial:
     def _ready(self, namespace: str) -> bool:
         return all(is_current(obj) for kind in OWN for obj in self.api.list(kind, namespace))
 
-    def _ended(self, namespace: str) -> bool:
-        return self._is_as(self.expected, namespace)
-
-    def _is_as(self, expected: dict[str, Manifest], namespace: str) -> bool:
-        return self._ready(namespace) and snapshot(self.api, namespace) == expected
-
-    def _report(self, what: object, namespace: str) -> str:
-        return f"{what}: {first_difference(self.expected, snapshot(self.api, namespace))}"
-
-    def _until(self, holds: Callable[[], bool], namespace: str, what: object) -> None:
+    def _until(
+        self, namespace: str, expected: Mapping[str, Manifest], what: object, *, reached: Event | None = None
+    ) -> None:
+        """Wait for an event or for an expected end."""
         deadline_s = time.monotonic() + _TIMEOUT_S
-        while not holds():
-            assert time.monotonic() < deadline_s, self._report(what, namespace)
+        while not (reached and reached.is_set()):
+            seen = snapshot(self.api, namespace) if self._ready(namespace) else {}
+            if seen == expected:
+                return
+            assert time.monotonic() < deadline_s, f"{what}: {first_difference(expected, seen)}"
             time.sleep(_POLL_S)
 
 
@@ -228,7 +234,7 @@ def _chosen(points: Iterable[Point]) -> list[Point]:
     chosen: list[Point] = []
     verbs: set[tuple[str, bool]] = set()
     for point in points:
-        if point.resource == "leases" and point.nth > 0:
+        if point.resource == "leases" and point.verb == "patch":
             continue  # renewals come by the clock
         kind = (point.verb, not point.resource)
         if kind not in verbs or (both and point.verb in _WRITES):
@@ -239,27 +245,34 @@ def _chosen(points: Iterable[Point]) -> list[Point]:
     return chosen
 
 
+@pytest.fixture
+def trials(plane: ControlPlane, forks: ForkServer) -> Iterator[Callable[[Story], list[Trial]]]:
+    """Makes as many lanes of runs as the machine carries: a run waits for most of its time."""
+    with ExitStack() as stack:
+        proxies = [stack.enter_context(FaultProxy(plane)) for _ in range(_LANES)]
+        clients = [stack.enter_context(closing(ApiClient(plane, plane.admin_token))) for _ in proxies]
+        yield lambda story: [
+            Trial(plane, forks, proxy, api, story) for proxy, api in zip(proxies, clients, strict=True)
+        ]
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("before", "change"), [(None, create), (create_one, edit)], ids=["create", "edit"])
+@pytest.mark.parametrize("story", [Story(None, create), Story(create_one, edit)], ids=["create", "edit"])
 def test_check_01_a_successor_finishes_wherever_the_operator_is_killed(
     plane: ControlPlane,
-    forks: ForkServer,
-    proxy: FaultProxy,
-    api: ApiClient,
-    before: Change | None,
-    change: Change,
+    trials: Callable[[Story], list[Trial]],
+    story: Story,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     started_s, mark = time.monotonic(), plane.mark()
-    trial = Trial(plane, forks, proxy, api, before, change)
-    points = _chosen(trial.undisturbed())
-    missed = [point for point in points if not trial.killed_at(point)]
+    lanes = trials(story)
+    points = _chosen(lanes[0].undisturbed())
+    reached = _kill_at_each(points, lanes)
 
     with capsys.disabled():
-        print(
-            f"\n{change.__name__}: killed at {len(points)} calls in {time.monotonic() - started_s:.0f} s",
-            end=" ",
-        )
+        took_s = time.monotonic() - started_s
+        print(f"\n{story.change.__name__}: killed at {sum(reached)} calls in {took_s:.0f} s", end=" ")
+    missed = [p for p, came in zip(points, reached, strict=True) if not came]
     assert len(points) > 12
     assert [str(p) for p in missed if p.resource not in _VARIES and p.nth == 0] == []
     # Nothing was created twice or deleted in passing, in any run.
@@ -268,3 +281,20 @@ def test_check_01_a_successor_finishes_wherever_the_operator_is_killed(
     assert [key for key, n in created.items() if n > 1] == []
     wanted = {p.name for p in points if p.verb == "delete"}
     assert [str(e) for e in audit if e.verb == "delete" and e.name not in wanted] == []
+
+
+def _kill_at_each(points: list[Point], lanes: list[Trial]) -> list[bool]:
+    """For each point whether its run came there."""
+    free: SimpleQueue[Trial] = SimpleQueue()
+    for lane in lanes:
+        free.put(lane)
+
+    def run(point: Point) -> bool:
+        lane = free.get()
+        try:
+            return lane.killed_at(point)
+        finally:
+            free.put(lane)
+
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        return list(pool.map(run, points))

@@ -1,7 +1,7 @@
 """controller: decisions from an old view. What the cache holds may be past; nothing old is made, nothing new lost."""
 
 from agentic_serving.cluster import kinds
-from tests.unit.controller.world import NS, World, policy, stack
+from tests.unit.controller.world import NS, World, policy, program, stack
 
 
 async def test_check_03_a_stack_whose_deletion_was_lost_gets_no_children_again() -> None:
@@ -41,3 +41,18 @@ async def test_check_03_an_edit_first_seen_in_the_answer_to_a_status_write_is_no
     await world.settle(120)
     assert world.get(kinds.POLICY, "host")["status"]["attachedStacks"] == ["chat"]
     assert world.get(kinds.STACK, "chat")["status"]["observedGeneration"] == 2
+
+
+async def test_check_18_a_leader_whose_term_is_over_writes_nothing() -> None:
+    world = await World.with_objects(stack(), program())
+    await world.ready()
+    world.writes()
+    world.fresh = False
+    world.edit(kinds.STACK, "chat", lambda o: o["spec"].update(topology={"aggregated": {"replicas": 6}}))
+    world.edit(kinds.PROGRAM, "coding", lambda o: o["spec"]["agents"][0].update(name="other"))
+    world.cluster.drop(kinds.SERVICE, NS, "chat")
+    await world.settle(30)
+    assert world.writes() == []
+    world.fresh = True
+    await world.settle(30)
+    assert {"Deployment/chat-overflow", "Service/chat"} <= set(world.children())
