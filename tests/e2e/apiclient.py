@@ -118,7 +118,8 @@ class ApiClient:
         Raises:
             ApiError: any answer of 400 or above.
         """
-        text = None if body is None else json.dumps(body)
+        # Not as ASCII: the server reads an apply as YAML, which knows no surrogate pairs.
+        text = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         code, answer = self._roundtrip(method, path, text, content)
         document: Manifest = json.loads(answer) if answer else {}
         if code >= 400:
@@ -203,7 +204,7 @@ class ApiClient:
                 if event["type"] in ("ADDED", "MODIFIED"):
                     yield event["object"]
 
-    def _roundtrip(self, method: str, path: str, body: str | None, content: str) -> tuple[int, bytes]:
+    def _roundtrip(self, method: str, path: str, body: bytes | None, content: str) -> tuple[int, bytes]:
         headers = self._headers() | {"Content-Type": content}
         for attempt in (0, 1):
             if self._connection is None:

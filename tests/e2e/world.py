@@ -272,8 +272,16 @@ class World:
 
 @contextmanager
 def fresh_world(plane: ControlPlane, api: ApiClient, operator: OperatorProcess) -> Iterator[World]:
-    """A namespace of its own; its deletion is asked for at the end and not awaited (it takes seconds)."""
+    """A namespace of its own; its deletion is asked for at the end and not awaited.
+
+    Our own objects are deleted before: the namespace controller comes to them only after the pods' grace period,
+    and until then the operator would look after them.
+    """
     name = f"t-{uuid.uuid4().hex[:10]}"
     api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield World(cluster=plane, operator=operator, namespace=name, api=api)
-    api.call("DELETE", f"/api/v1/namespaces/{name}")
+    try:
+        yield World(cluster=plane, operator=operator, namespace=name, api=api)
+    finally:
+        for kind in (kinds.STACK, kinds.PROGRAM, kinds.POLICY):
+            api.call("DELETE", kind.collection_path(name))
+        api.call("DELETE", f"/api/v1/namespaces/{name}")

@@ -20,7 +20,7 @@ from tests.e2e.apiclient import ApiClient, ApiError, Manifest
 from tests.e2e.localcluster.controlplane import ControlPlane
 from tests.e2e.operator.field_cases import BASES, CASES, REFUSED_BY_SERVER, Case
 from tests.e2e.operator_process import OperatorProcess
-from tests.e2e.world import CHILD_KINDS, World, condition, edited, essence, identities, observed
+from tests.e2e.world import CHILD_KINDS, World, condition, edited, essence, fresh_world, identities, observed
 
 #: Pods never come, so nobody needs to ask again and again why.
 SETTINGS = {"pod_report_after_s": 600}
@@ -65,11 +65,13 @@ def edit_of(number: int, case: Case) -> Manifest:
 @pytest.fixture(scope="module")
 def table(plane: ControlPlane, api: ApiClient, operator: OperatorProcess) -> Iterator[Table]:
     """Take every case from A to B, back, away, and to B afresh."""
-    namespace = "fields"
-    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-    world = World(cluster=plane, operator=operator, namespace=namespace, api=api)
+    with fresh_world(plane, api, operator) as world:
+        yield _through_all_phases(world)
+
+
+def _through_all_phases(world: World) -> Table:
     quota = {"metadata": {"name": "no-pods"}, "spec": {"hard": {"pods": "0"}}}
-    api.call("POST", f"/api/v1/namespaces/{namespace}/resourcequotas", quota)
+    world.api.call("POST", f"/api/v1/namespaces/{world.namespace}/resourcequotas", quota)
     run = Table(world)
     bases = [base_of(i, case) for i, (_, case) in enumerate(_ALL)]
     edits = [edit_of(i, case) for i, (_, case) in enumerate(_ALL)]
@@ -78,8 +80,7 @@ def table(plane: ControlPlane, api: ApiClient, operator: OperatorProcess) -> Ite
     _phase(run, "back", [base[0] for base in bases])
     _delete_all(world)
     _phase(run, "fresh", [*edits, *(obj for base in bases for obj in base[1:])])
-    yield run
-    api.call("DELETE", f"/api/v1/namespaces/{namespace}")
+    return run
 
 
 def _phase(run: Table, name: str, objects: list[Manifest]) -> None:
