@@ -56,18 +56,30 @@ def run(chosen: Sequence[Mutation]) -> int:
 
 
 def killed(mutation: Mutation, folder: Path) -> bool:
-    """Whether each of the mutation's tests fails with it."""
+    """Whether each of the mutation's tests fails with it; tells in a line."""
     started_s = time.monotonic()
-    copy = source(folder)
-    mutate(copy / "agentic_serving" / mutation.file, mutation)
-    alive = [test for test in mutation.tests if not fails(copy, test, folder)]
-    verdict = "survived" if alive else "killed  "
+    try:
+        alive = survivors(mutation, folder)
+    except WrongMutation as error:
+        print(f"wrong     check {mutation.check:02d}  {error}", flush=True)
+        return False
     seconds = time.monotonic() - started_s
+    verdict = "survived" if alive else "killed  "
     print(f"{verdict}  check {mutation.check:02d}  {seconds:5.1f} s  {mutation.what}", flush=True)
     for test in alive:
         print(f"          passes: {test}", flush=True)
-    shutil.rmtree(folder)
     return not alive
+
+
+def survivors(mutation: Mutation, folder: Path) -> list[str]:
+    """Those of its tests that do not notice.
+
+    Raises:
+        WrongMutation: it cannot be put in, or a test cannot be run.
+    """
+    copy = source(folder)
+    mutate(copy / "agentic_serving" / mutation.file, mutation)
+    return [test for test in mutation.tests if not fails(copy, test, folder)]
 
 
 def fails(copy: Path, test: str, scratch: Path) -> bool:

@@ -250,10 +250,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         check=18,
-        what="a leader that could not renew goes on deleting",
+        what="a leader that could not renew goes on as before",
         file="controller/apply.py",
-        find="        if not parts.fresh():",
-        replace="        if parts is None:",
+        find="if not parts.fresh():",
+        replace="if parts is None:",
         tests=(f"{_STACK}::test_nothing_is_deleted_without_a_fresh_lease",),
     ),
     Mutation(
