@@ -6,9 +6,10 @@ of its own, because at its end it cancels every task that is younger than itself
 """
 
 import asyncio
+import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import kopf
@@ -21,6 +22,7 @@ from agentic_serving.errors import Bug, Unavailable
 
 __all__ = ["KopfSource"]
 
+_log = logging.getLogger(__name__)
 _Event = tuple[Kind, Manifest, bool]
 #: How long the thread may take to end. Its streams are closed at once; what remains dies with the process.
 _STOP_S = 15.0
@@ -76,6 +78,7 @@ class KopfSource:
         started: Callable[[], None],
     ) -> None:
         registry = kopf.OperatorRegistry()
+        asyncio.get_running_loop().set_exception_handler(_tell_lost)
 
         @kopf.on.startup(registry=registry)
         async def begin(**_: object) -> None:
@@ -99,6 +102,15 @@ class KopfSource:
             )
         finally:
             stop.set()  # kopf waits for it in a pool thread, which must end before the loop can
+
+
+def _tell_lost(_: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+    """A failed task of kopf's that nobody asked for: its stream is opened again, so a line is enough.
+
+    Not the default's traceback: it is printed whenever the task happens to be collected, and in CPython 3.11 a
+    traceback that is printed during `ast.parse` breaks that call (python/cpython issue 106905).
+    """
+    _log.warning("%s: %r", context.get("message"), context.get("exception"))
 
 
 class _Mailbox:

@@ -1,10 +1,9 @@
 """controller.handlers: kopf against a small API server: events arrive, selectors are sent, nothing is ever written."""
 
 import asyncio
-import gc
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -19,14 +18,6 @@ from agentic_serving.errors import Unavailable
 
 SELECTOR = "app.kubernetes.io/managed-by=agentic-serving"
 PLAN = WatchPlan(selectors={kinds.STACK: "", kinds.SERVICE: SELECTOR})
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """kopf leaves tasks with exceptions that nobody asks for; they are logged when collected. Here, not inside a
-    later test: CPython 3.11 fails to parse (SystemError) when such a destructor runs during `ast.parse`."""
-    yield
-    gc.collect()
 
 
 def stack(version: int, **metadata: object) -> Manifest:
