@@ -76,10 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
     for size in map(int, arguments.sizes.split(",")):
-        results.append(_measure(size))
-        print(json.dumps(asdict(results[-1])), flush=True)
+        result = _measure(size)
+        print(json.dumps(asdict(result)), flush=True)
+        results = sorted([*results, result], key=lambda r: r.stacks)
         (arguments.out / "controller_scale.json").write_text(_report(results))
-    _plot(results, arguments.out / "controller_scale.png")
+        _plot(results, arguments.out / "controller_scale.png")
     print(_table(results))
     return 0
 
