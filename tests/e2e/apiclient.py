@@ -121,9 +121,9 @@ class ApiClient:
         # Not as ASCII: the server reads an apply as YAML, which knows no surrogate pairs.
         text = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         code, answer = self._roundtrip(method, path, text, content)
-        document: Manifest = json.loads(answer) if answer else {}
         if code >= 400:
-            raise ApiError(code, document.get("message", ""))
+            raise ApiError(code, _message(answer))
+        document: Manifest = json.loads(answer) if answer else {}
         return document
 
     def wait(
@@ -226,6 +226,14 @@ class ApiClient:
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
+
+
+def _message(answer: bytes) -> str:
+    """What a Status says; a path that is not served at all is answered in plain text."""
+    try:
+        return str(json.loads(answer).get("message", ""))
+    except ValueError:
+        return answer.decode(errors="replace")
 
 
 def _essence(obj: Mapping[str, Any]) -> Manifest:

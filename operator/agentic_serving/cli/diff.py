@@ -25,6 +25,7 @@ from agentic_serving.cluster.kube import connect
 from agentic_serving.cluster.port import Cluster, Kind, Manifest
 from agentic_serving.errors import NotFound
 from agentic_serving.names import STACK_LABEL
+from agentic_serving.render.emitted import EMITTED_KINDS
 from agentic_serving.render.plan import render
 
 __all__ = ["changes_of", "diff"]
@@ -116,14 +117,24 @@ async def changes_of(
 async def _pruned(
     cluster: Cluster, stack: AgenticServingStack, wanted: set[tuple[Kind, str]]
 ) -> list[Change]:
+    """What the operator would delete: the stack's own objects of any kind, wanted or not, as it decides it."""
     found: list[Change] = []
-    for kind in sorted({k for k, _ in wanted}, key=str):
-        selector = f"{STACK_LABEL}={stack.metadata.name}"
-        for item in (await cluster.list(kind, stack.metadata.namespace, label_selector=selector)).items:
+    selector = f"{STACK_LABEL}={stack.metadata.name}"
+    for kind in EMITTED_KINDS:
+        try:
+            listing = await cluster.list(kind, stack.metadata.namespace, label_selector=selector)
+        except NotFound:
+            continue  # the cluster does not serve this kind
+        for item in listing.items:
             name = str(item["metadata"]["name"])
-            if (kind, name) not in wanted:
+            if (kind, name) not in wanted and _controls(stack, item):
                 found.append(Change(kind.kind, name, item, None))
     return found
+
+
+def _controls(stack: AgenticServingStack, item: Manifest) -> bool:
+    references = item["metadata"].get("ownerReferences") or ()
+    return any(r.get("controller") and r.get("uid") == stack.metadata.uid for r in references)
 
 
 def _comparable(manifest: Manifest) -> dict[str, Any]:

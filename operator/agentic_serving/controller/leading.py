@@ -78,7 +78,7 @@ class Leading:
             schedule=Schedule(
                 resync_s=settings.resync_s,
                 discovery_s=settings.discovery_s,
-                settle_s=min(_SETTLE_S, settings.resync_s),
+                settle_s=min(_SETTLE_S, settings.resync_s, settings.discovery_s),
             ),
             clock=clock,
             rng=rng,
