@@ -225,41 +225,90 @@ def test_check_09_a_lost_owner_reference_or_label_comes_back(world: World) -> No
     wait_until(lambda: world.wishes("chat") == wanted, what="reference and label to be back")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """What came of a stack one of whose names was taken."""
+
+    told: Manifest  # the stack, as it said so
+    created: Manifest  # the foreign object, at first and while the stack said so
+    during: Manifest
+    others: set[str]  # the stack's children meanwhile
+    at_last: set[str]  # its children after the foreign object was deleted
+
+
+def stack_of(child: Child) -> str:
+    return f"no-{child.kind.plural}"
+
+
+def renamed(child: Child) -> str:
+    """The child's name where the stack is not `chat`."""
+    return child.name.replace("chat", stack_of(child), 1)
+
+
+@pytest.fixture(scope="module")
+def conflicts(plane: ControlPlane, api: ApiClient, operator: OperatorProcess) -> dict[str, Conflict]:
+    """A stack for each kind of child, and a foreign object of the name that this child needs; by stack.
+
+    All together: a conflict is looked at again after a back-off, which twelve tests in a row would wait for.
+    """
+    with fresh_world(plane, api, operator) as world:
+        created = {stack_of(child): _create_foreign(world, child) for child in CHILDREN}
+        world.apply(*(edited(STACK, {"metadata.name": name}) for name in created), program("coder", *created))
+        is_told = reports("Ready", "False", "NameConflict")
+        told = api.wait_all(kinds.STACK, world.namespace, list(created), is_told)
+        world.wait(kinds.PROGRAM, "coder", lambda p: condition(p, "Accepted"))
+        during = {stack_of(c): world.get(c.kind, renamed(c)) for c in CHILDREN}
+        wait_until(
+            lambda: all(_complete(world, c) for c in CHILDREN), what="what nobody stands in the way of"
+        )
+        others = {name: set(world.children(name)) for name in created}
+        for child in CHILDREN:
+            world.delete(child.kind, renamed(child))
+        api.wait_all(kinds.STACK, world.namespace, list(created), reports("Ready", "True"))
+        return {
+            name: Conflict(
+                told=told[name],
+                created=created[name],
+                during=during[name],
+                others=others[name],
+                at_last=set(world.children(name)),
+            )
+            for name in created
+        }
+
+
+def _complete(world: World, child: Child) -> bool:
+    """Whether every child but the one whose name is taken is there."""
+    others = {f"{c.kind.kind}/{c.name.replace('chat', stack_of(child), 1)}" for c in CHILDREN if c != child}
+    return world.children(stack_of(child)).keys() >= others
+
+
 @each_child
-def test_check_10_a_foreign_object_of_the_same_name_is_not_touched(world: World, child: Child) -> None:
-    """Check 10: neither adopted nor overwritten nor deleted; told by name; gone, the stack recovers."""
-    theirs = _create_foreign(world, child)
-    world.apply(STACK, program("coder"))
-    stack = world.wait(kinds.STACK, "chat", reports("Ready", "False", "NameConflict"))
-    message = condition(stack, "Applied")["message"]
-    assert f"{child.kind.kind} {child.name}" in message
-    assert f"kubectl delete {child.kind} {child.name} -n {world.namespace}" in message
-    _assert_untouched(world, child, theirs)
-    others = {c.key for c in CHILDREN} - {child.key}
-    wait_until(
-        lambda: world.children("chat").keys() >= others, what="the children that nobody stands in the way of"
-    )
-    world.delete(child.kind, child.name)
-    world.ready("chat")
-    assert child.key in world.children("chat")
+def test_check_10_a_foreign_object_of_the_same_name_is_not_touched(
+    conflicts: dict[str, Conflict], child: Child
+) -> None:
+    """Check 10: neither adopted nor overwritten; told by name; once it is gone, the stack recovers."""
+    seen, name = conflicts[stack_of(child)], renamed(child)
+    message = condition(seen.told, "Applied")["message"]
+    assert f"{child.kind.kind} {name}" in message
+    assert f"kubectl delete {child.kind} {name} -n {seen.told['metadata']['namespace']}" in message
+    assert seen.during["metadata"]["uid"] == seen.created["metadata"]["uid"]
+    assert seen.during["metadata"].get("labels") == seen.created["metadata"].get("labels")
+    assert "ownerReferences" not in seen.during["metadata"]
+    managers = {entry["manager"] for entry in seen.during["metadata"].get("managedFields", [])}
+    assert names.FIELD_MANAGER not in managers
+    assert f"{child.kind.kind}/{name}" not in seen.others
+    assert f"{child.kind.kind}/{name}" in seen.at_last
 
 
 def _create_foreign(world: World, child: Child) -> Manifest:
     body = {
         "apiVersion": child.kind.api_version,
         "kind": child.kind.kind,
-        "metadata": {"name": child.name, "namespace": world.namespace},
+        "metadata": {"name": renamed(child), "namespace": world.namespace},
         **child.foreign,
     }
     return world.api.create(body)
-
-
-def _assert_untouched(world: World, child: Child, theirs: Manifest) -> None:
-    now = world.get(child.kind, child.name)
-    assert now["metadata"]["uid"] == theirs["metadata"]["uid"]
-    assert "ownerReferences" not in now["metadata"]
-    managers = {entry["manager"] for entry in now["metadata"].get("managedFields", [])}
-    assert names.FIELD_MANAGER not in managers
 
 
 def test_check_10_a_label_like_ours_makes_no_object_ours(world: World) -> None:

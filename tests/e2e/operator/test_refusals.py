@@ -3,15 +3,17 @@
 Check 6 of docs/checks.md: an invalid spec becomes a condition, previous children stay, and fixing it recovers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
 
 from agentic_serving.cluster import kinds
-from tests.e2e.apiclient import Manifest
+from tests.e2e.apiclient import ApiClient, Manifest
+from tests.e2e.localcluster.controlplane import ControlPlane
+from tests.e2e.operator_process import OperatorProcess
 from tests.e2e.stacks import aggregated, disaggregated, policy, program
-from tests.e2e.world import World, condition, edited, identities, reports
+from tests.e2e.world import World, condition, edited, fresh_world, identities, reports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,37 +143,43 @@ REFUSALS = [
         says=(f"{_TEMPLATE}.spec.containers", "write a list here"),
     ),
 ]
-BASES: Mapping[str, Manifest] = {
-    "aggregated": aggregated("chat"),
-    "disaggregated": disaggregated("chat"),
-    "small": aggregated(
-        "chat",
-        accelerator={"preset": "cpu"},
-        model={"name": "small", "source": {"huggingFace": {"repository": "Qwen/Qwen3-0.6B"}}},
-    ),
+_SMALL = {"name": "small", "source": {"huggingFace": {"repository": "Qwen/Qwen3-0.6B"}}}
+BASES: Mapping[str, Callable[[str], Manifest]] = {
+    "aggregated": aggregated,
+    "disaggregated": disaggregated,
+    "small": lambda name: aggregated(name, accelerator={"preset": "cpu"}, model=_SMALL),
 }
 
 
+@pytest.fixture(scope="module")
+def running(plane: ControlPlane, api: ApiClient, operator: OperatorProcess) -> Iterator[World]:
+    """A Ready stack for each refusal, called as it is."""
+    with fresh_world(plane, api, operator) as made:
+        made.apply(policy("strict", onUnsupported="Reject"))
+        made.apply(*(BASES[refusal.base](refusal.name) for refusal in REFUSALS))
+        names = [refusal.name for refusal in REFUSALS]
+        made.api.wait_all(kinds.STACK, made.namespace, names, reports("Ready", "True"))
+        yield made
+
+
 @pytest.mark.parametrize("refusal", REFUSALS, ids=str)
-def test_check_06_refused_told_untouched_and_recovered(world: World, refusal: Refusal) -> None:
+def test_check_06_refused_told_untouched_and_recovered(running: World, refusal: Refusal) -> None:
     """Check 6, and `kubectl describe` alone tells what to write instead."""
-    good = BASES[refusal.base]
-    world.apply(good, policy("strict", onUnsupported="Reject"))
-    world.ready("chat")
-    before = identities(world.children("chat"))
-    world.apply(edited(good, refusal.edits))
-    stack = world.wait(kinds.STACK, "chat", reports("Accepted", "False", refusal.reason))
-    _assert_told(world, stack, refusal)
-    assert identities(world.children("chat")) == before
-    world.apply(good)
-    world.ready("chat")
-    assert identities(world.children("chat")) == before
+    good, name = BASES[refusal.base](refusal.name), refusal.name
+    before = identities(running.children(name))
+    running.apply(edited(good, refusal.edits))
+    stack = running.wait(kinds.STACK, name, reports("Accepted", "False", refusal.reason))
+    _assert_told(running, stack, refusal)
+    assert identities(running.children(name)) == before
+    running.apply(good)
+    running.ready(name)
+    assert identities(running.children(name)) == before
 
 
 def _assert_told(world: World, stack: Manifest, refusal: Refusal) -> None:
     assert condition(stack, "Ready")["status"] == "False"
     assert condition(stack, "Stalled")["status"] == ("False" if refusal.waits else "True")
-    described = world.kubectl("describe", "astack", "chat")
+    described = world.kubectl("describe", "astack", refusal.name)
     for part in (*refusal.says, refusal.reason, "what ran before keeps running"):
         assert part in described
     assert {"Accepted", "Applied"} <= {c["type"] for c in stack["status"]["conditions"]}
