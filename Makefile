@@ -33,7 +33,7 @@ demo: setup ## Start a control plane, apply the quick-start example, show it bec
 	@$(PY) -m tests.e2e.demo $(ARGS)
 
 .PHONY: test
-test: setup lint unit control-plane ## Lint, types, unit tests, and the operator on a real API server (first run: about 25 minutes, then 10)
+test: setup lint unit control-plane ## Lint, types, unit tests, and the operator on a real API server (first run: about 28 minutes, then 18)
 
 ##@ Parts of test
 
@@ -44,8 +44,8 @@ unit: setup ## Unit, property and golden tests (about 3 minutes)
 
 .PHONY: control-plane
 control-plane: setup tools ## The operator on a real kube-apiserver (about 15 minutes)
-	@echo "== control-plane tests: about 15 minutes; most of it is waiting, so three run at a time, each on a control plane of its own"
-	@$(PYTEST) tests/e2e -n 3 --dist loadfile -q -rs --durations=5 $(ARGS)
+	@echo "== control-plane tests: about 15 minutes; most of it is waiting, so two run at a time, each on a control plane of its own"
+	@$(PYTEST) tests/e2e -n 2 --dist loadfile -q -rs --durations=5 $(ARGS)
 
 .PHONY: mutations
 mutations: setup ## Put known bugs into the operator, one at a time: the tests must notice each (about 3 minutes)

@@ -213,11 +213,14 @@ class ApiClient:
                 self._connection.request(method, path, body=body, headers=headers)
                 answer = self._connection.getresponse()
                 return answer.status, answer.read()
-            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
                 # The server closes idle connections; a request on one has not reached it.
                 self.close()
                 if attempt:
                     raise
+            except (http.client.HTTPException, OSError):
+                self.close()  # half a request is of no use to the next caller
+                raise
         raise AssertionError("unreachable")
 
     def _connect(self, *, timeout_s: float) -> http.client.HTTPSConnection:
