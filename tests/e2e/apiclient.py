@@ -9,7 +9,7 @@ import json
 import ssl
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -147,7 +147,7 @@ class ApiClient:
         self,
         kind: Kind,
         namespace: str,
-        names: "list[str]",
+        names: Sequence[str],
         holds: Callable[[Manifest], object],
         *,
         timeout_s: float = 60,

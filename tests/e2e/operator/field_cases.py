@@ -6,6 +6,7 @@ what reads it. The test generates the list of fields from the CRDs, and a field 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tests.e2e.apiclient import Manifest
 from tests.e2e.stacks import aggregated, disaggregated, policy, program
@@ -76,7 +77,7 @@ def _source(**source: object) -> Callable[[str], list[Manifest]]:
     return lambda name: [edited(aggregated(name), {"spec.model.source": source})]
 
 
-def _policy(**spec: object) -> Callable[[str], list[Manifest]]:
+def _policy(**spec: Any) -> Callable[[str], list[Manifest]]:
     return lambda name: [policy(f"kv-{name}", **spec), aggregated(name, policy=f"kv-{name}")]
 
 

@@ -75,7 +75,7 @@ def _at(obj: Manifest, path: str) -> dict[str, str] | None:
     found: Any = obj
     for step in path.split("."):
         found = found.get(step) if isinstance(found, dict) else None
-    return found
+    return dict(found) if isinstance(found, dict) else None
 
 
 def _assert_own_rights_sufficed(world: World, mark: int) -> None:

@@ -105,9 +105,9 @@ def _snapshots(world: World) -> list[Snapshot]:
         for obj in world.api.list(kind, world.namespace)
     }
     found = []
-    for i, (kind, case) in enumerate(_ALL):
+    for i, (target_kind, case) in enumerate(_ALL):
         stack = own[kinds.STACK.kind, name_of(i)]
-        target = own[kind, base_of(i, case)[0]["metadata"]["name"]]
+        target = own[target_kind, base_of(i, case)[0]["metadata"]["name"]]
         found.append(_snapshot(children[name_of(i)], stack, target))
     return found
 
