@@ -231,7 +231,7 @@ def _restart(cp: ControlPlane, operator: OperatorProcess) -> tuple[float, int]:
     operator.kill()
     mark, began_s = cp.mark(), time.monotonic()
     operator.start()
-    while not _idle(operator.metrics()):
+    while not _answers_idle(operator):
         time.sleep(0.1)
     settled_s = time.monotonic() - began_s
     time.sleep(5)
@@ -248,6 +248,14 @@ def _await_silence(cp: ControlPlane, quiet_s: float = 65.0) -> None:
         time.sleep(quiet_s)
         if not cp.writes(since=mark, user=USER):
             return
+
+
+def _answers_idle(operator: OperatorProcess) -> bool:
+    """Whether it says that it is idle. While it reads long lists it may not answer at all."""
+    try:
+        return _idle(operator.metrics())
+    except OSError:
+        return False
 
 
 def _idle(metrics: str) -> bool:
