@@ -11,8 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
-
+from agentic_serving import yamltext
 from agentic_serving.names import GROUP
 from agentic_serving.render.emitted import Access, emitted, granted
 
@@ -114,7 +113,7 @@ def namespaced_rbac() -> list[dict[str, object]]:
 
 
 def dump(documents: list[dict[str, object]]) -> str:
-    return HEADER + "---\n".join(yaml.safe_dump(d, sort_keys=False, width=120) for d in documents)
+    return HEADER + "---\n".join(yamltext.dump(d) for d in documents)
 
 
 def generated() -> dict[Path, str]:

@@ -26,6 +26,7 @@ __all__ = [
     "ApiObject",
     "CelRule",
     "Condition",
+    "Conditions",
     "Count",
     "DnsLabel",
     "DnsSubdomain",
@@ -234,3 +235,13 @@ class Condition(ApiModel):
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(by_alias=True, exclude_none=True)
+
+
+Conditions = Annotated[
+    tuple[Condition, ...],
+    Field(
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    ),
+]
+"""The conditions of a status, one of each type."""

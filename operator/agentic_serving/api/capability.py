@@ -6,7 +6,7 @@ from pydantic import Field
 
 from agentic_serving.api.base import ApiModel
 
-__all__ = ["Capability", "CapabilityState", "Role"]
+__all__ = ["Capabilities", "Capability", "CapabilityState", "Role"]
 
 CapabilityState = Literal["Supported", "Approximated", "Unsupported"]
 #: Which part of the stack a capability or an escape hatch is about.
@@ -26,3 +26,16 @@ class Capability(ApiModel):
     """What carries it out, such as `vLLM OffloadingConnector`; empty if nothing does."""
     reason: Annotated[str, Field(max_length=512)] = ""
     """Why it is not fully supported, and what would change that; empty if it is supported."""
+
+
+Capabilities = Annotated[
+    tuple[Capability, ...],
+    Field(
+        max_length=32,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["intent", "role"],
+        },
+    ),
+]
+"""One entry for each intent and role."""

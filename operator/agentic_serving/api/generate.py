@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from agentic_serving import yamltext
 from agentic_serving.api.base import ApiObject
 from agentic_serving.api.crd import KIND_INFOS, crd, object_schema
 from agentic_serving.api.reference import api_reference, conditions_reference
@@ -76,16 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if options.check and stale else 0
 
 
-class _Dumper(yaml.SafeDumper):
-    """Without anchors: a default that two fields share is written twice."""
-
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the base class decides the signature
-        return True
-
-
 def _yaml(definition: dict[str, Any]) -> str:
     head = f"# Generated from {_SOURCE} by `make generate`. Do not edit.\n"
-    return head + yaml.dump(definition, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+    return head + yamltext.dump(definition)
 
 
 def _closed(schema: dict[str, Any]) -> dict[str, Any]:

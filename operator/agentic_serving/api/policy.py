@@ -9,13 +9,13 @@ from agentic_serving.api.base import (
     ApiModel,
     ApiObject,
     CelRule,
-    Condition,
+    Conditions,
     Count,
     DnsSubdomain,
     Generation,
     QuantityString,
 )
-from agentic_serving.api.capability import Capability
+from agentic_serving.api.capability import Capabilities
 
 __all__ = [
     "HostMemory",
@@ -87,13 +87,7 @@ class KVTierPolicyStatus(ApiModel):
 
     observed_generation: Generation = 0
     """The `metadata.generation` that this status was computed from."""
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = ()
+    conditions: Conditions = ()
     """Ready, Accepted, Enforced, Reconciling, Stalled."""
     attached_stacks: Annotated[
         tuple[DnsSubdomain, ...], Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "set"})
@@ -101,16 +95,7 @@ class KVTierPolicyStatus(ApiModel):
     """Stacks that refer to this policy: the first 32 by name."""
     attached_stacks_total: Count = 0
     """How many stacks refer to this policy."""
-    capabilities: Annotated[
-        tuple[Capability, ...],
-        Field(
-            max_length=32,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["intent", "role"],
-            },
-        ),
-    ] = ()
+    capabilities: Capabilities = ()
     """Every intent of the policy and the worst state any attached stack reports for it."""
 
 

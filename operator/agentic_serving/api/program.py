@@ -9,7 +9,7 @@ from agentic_serving.api.base import (
     ApiModel,
     ApiObject,
     CelRule,
-    Condition,
+    Conditions,
     DnsLabel,
     DurationString,
     Generation,
@@ -152,13 +152,7 @@ class AgentProgramStatus(ApiModel):
 
     observed_generation: Generation = 0
     """The `metadata.generation` that this status was computed from."""
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = ()
+    conditions: Conditions = ()
     """Ready, Accepted, Overlapping, SLOMet, Reconciling, Stalled."""
 
 

@@ -9,13 +9,13 @@ from agentic_serving.api.base import (
     ApiModel,
     ApiObject,
     CelRule,
-    Condition,
+    Conditions,
     Count,
     DurationString,
     Generation,
     LocalReference,
 )
-from agentic_serving.api.capability import Capability
+from agentic_serving.api.capability import Capabilities
 from agentic_serving.api.engine import Accelerator, AcceleratorOverrides, Engine, EnvVar, Toleration
 from agentic_serving.api.model import (
     HuggingFaceSource,
@@ -156,13 +156,7 @@ class AgenticServingStackStatus(ApiModel):
 
     observed_generation: Generation = 0
     """The `metadata.generation` that this status was computed from."""
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
-    ] = ()
+    conditions: Conditions = ()
     """Ready, Accepted, Applied, Available, RouterReady, Reconciling, Stalled."""
     endpoint: Annotated[str, Field(max_length=512)] | None = None
     """Base URL for clients inside the cluster."""
@@ -178,16 +172,7 @@ class AgenticServingStackStatus(ApiModel):
     """The pods of each role."""
     resolved: Resolved | None = None
     """What defaults, presets and tables came to."""
-    capabilities: Annotated[
-        tuple[Capability, ...],
-        Field(
-            max_length=32,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["intent", "role"],
-            },
-        ),
-    ] = ()
+    capabilities: Capabilities = ()
     """Everything that was asked for beyond plain serving, with what carries it out or why nothing does."""
     programs: ProgramsStatus = ProgramsStatus()
     """The programs that this stack serves."""

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
-import yaml
 
+from agentic_serving import yamltext
 from agentic_serving.cli.bundle import Located
 
 __all__ = ["FORMATS", "data", "documents", "located", "located_as_data", "table"]
@@ -18,7 +18,7 @@ def data(value: object, output: str) -> str:
     """Any plain value as JSON or YAML, keys in the order given."""
     if output == "json":
         return json.dumps(value, indent=2, ensure_ascii=False)
-    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)).rstrip("\n")
+    return yamltext.dump(value).rstrip("\n")
 
 
 def documents(bodies: Sequence[dict[str, Any]], output: str) -> str:

@@ -38,11 +38,12 @@ class Backoff:
     """Delay before the n-th retry in a row: `base_s * 2^n`, at most `max_s`, spread by `jitter`.
 
     One second first: a retry costs the API server several requests, and client-go's 5 ms is for retries that
-    cost it one. Five minutes at most: what is wrong for longer is usually repaired by an event.
+    cost it one. A minute at most: a foreign object, a quota or a right is repaired without an event that we see,
+    and whoever repaired it is waiting.
     """
 
     base_s: float = 1.0
-    max_s: float = 300.0
+    max_s: float = 60.0
     jitter: float = 0.2  # a share of the delay, both ways: keys that failed together come back apart
 
     def delay_s(self, failures: int, rng: Random) -> float:

@@ -50,6 +50,9 @@ class Workers:
         while True:
             key = await self._queue.get()
             await self.handle(key)
+            # A pass that finds everything as it should be waits for nothing: after a start that is every pass,
+            # and without this the lease and the metrics would wait for all of them.
+            await asyncio.sleep(0)
 
     async def handle(self, key: Key) -> Outcome:
         """One pass over a key that was taken from the queue."""

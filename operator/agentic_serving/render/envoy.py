@@ -17,8 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from agentic_serving import yamltext
 from agentic_serving.api.rules import Rule
 from agentic_serving.render.envoy_filters import access_log, http_filters
 from agentic_serving.render.envoy_routes import edge_mutations, virtual_host
@@ -105,14 +104,7 @@ def envoy_config(inputs: EnvoyInputs) -> EnvoyConfig:
 
 def to_yaml(config: Mapping[str, Any]) -> str:
     """Text for a ConfigMap: equal configurations give equal text."""
-    return yaml.dump(config, Dumper=_NoAliases, sort_keys=False, allow_unicode=True, width=4096)
-
-
-class _NoAliases(yaml.CSafeDumper):
-    """Repeats equal parts rather than referring to them: people read and diff this."""
-
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the base class's signature
-        return True
+    return yamltext.dump(config, width=4096)
 
 
 def _http_listener(inputs: EnvoyInputs, programs: tuple[ProgramRoute, ...]) -> dict[str, Any]:

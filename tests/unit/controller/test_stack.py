@@ -1,9 +1,12 @@
 """controller: one stack from creation to Ready, at rest, edited, broken, repaired."""
 
+import asyncio
+
 import pytest
 
 from agentic_serving.cluster import kinds
 from agentic_serving.cluster.port import Manifest
+from agentic_serving.controller.keys import Key
 from agentic_serving.errors import Forbidden, Rejected, Unavailable
 from tests.unit.controller.world import NS, World, policy, program, stack
 
@@ -70,6 +73,20 @@ async def test_a_restart_writes_nothing() -> None:
     await world.restart()
     await world.settle(120)
     assert world.writes() == []
+
+
+async def test_the_lease_and_the_metrics_get_their_turn_between_passes_that_wait_for_nothing() -> None:
+    world = await World.with_objects(*(stack(f"chat-{i}") for i in range(20)))
+    queue, workers = world.leading.queue, world.leading.workers
+    for i in range(20):
+        queue.add(Key("AgenticServingStack", NS, f"chat-{i}"))
+    working = asyncio.create_task(workers.run(1))
+    turns = 0
+    while not queue.idle():
+        await asyncio.sleep(0)
+        turns += 1
+    working.cancel()
+    assert turns >= 20
 
 
 async def test_an_edit_changes_only_the_child_that_differs() -> None:
