@@ -1,0 +1,1 @@
+"""The replica model without a clock: batching, prefix cache, tiers, time profile."""

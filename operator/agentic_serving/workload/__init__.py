@@ -1,0 +1,1 @@
+"""Trace formats and generators: programs, sessions, turns."""
