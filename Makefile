@@ -105,7 +105,7 @@ constraints: setup ## Raise the pinned versions to the newest that pyproject.tom
 	@{ echo "# Versions that CI and \`make\` install: raise them with \`make constraints\`."; $(PY) -m pip freeze; } > constraints.txt
 
 .PHONY: bench
-bench: setup tools ## Controller scale: 1 to 500 stacks on kwok (about 20 minutes)
+bench: setup tools ## Controller scale: 1 to 500 stacks on kwok (about 25 minutes)
 	@$(PY) benchmarks/controller_scale.py $(ARGS)
 
 .PHONY: cluster

@@ -1,6 +1,6 @@
 """Controller scale: how long, how many writes, how much CPU and memory for 1 to 500 stacks of 10 pods.
 
-    make bench                                 every size (about 20 minutes)
+    make bench                                 every size (about 25 minutes)
     make bench ARGS="--sizes 1,10 --out /tmp"  some
 
 One real control plane and one operator process a size, on the same machine: the API server's work competes with
