@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .ranges import Ranges
+
 __all__ = ["Layout", "apiserver", "controller_manager", "etcd", "kwok", "kwok_beside_real_nodes", "scheduler"]
 
 SERVICE_RANGE = "10.96.0.0/16"
@@ -29,6 +31,7 @@ class Layout:
     etcd_port: int
     etcd_peer_port: int
     apiserver_port: int
+    ranges: Ranges | None = None  # where pods really run; None: all of them are kwok's
 
     @property
     def url(self) -> str:
@@ -84,10 +87,8 @@ def apiserver(at: Layout) -> list[str]:
         f"--etcd-servers=http://127.0.0.1:{at.etcd_port}",
         "--bind-address=127.0.0.1",
         f"--secure-port={at.apiserver_port}",
-        f"--advertise-address={ADVERTISED}",
-        "--endpoint-reconciler-type=none",
+        *_addresses(at.ranges),
         f"--cert-dir={at.ca.parent}",
-        f"--service-cluster-ip-range={SERVICE_RANGE}",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={at.verifying_key}",
         f"--service-account-signing-key-file={at.signing_key}",
@@ -98,6 +99,19 @@ def apiserver(at: Layout) -> list[str]:
         f"--audit-log-path={at.audit_log}",
         "--audit-log-mode=blocking",
         "--audit-log-maxsize=10240",  # MB: never rotated in one run, so offsets stay valid
+    ]
+
+
+def _addresses(ranges: Ranges | None) -> list[str]:
+    if ranges is None:
+        advertised, reconciler, services = ADVERTISED, "none", SERVICE_RANGE
+    else:
+        # It listens on loopback all the same: the pod network carries calls to this address there.
+        advertised, reconciler, services = str(ranges.node), "lease", str(ranges.services)
+    return [
+        f"--advertise-address={advertised}",
+        f"--endpoint-reconciler-type={reconciler}",
+        f"--service-cluster-ip-range={services}",
     ]
 
 
@@ -128,6 +142,8 @@ def scheduler(at: Layout) -> list[str]:
 
 
 def kwok(at: Layout) -> list[str]:
+    if at.ranges is not None:
+        return kwok_beside_real_nodes(at.binaries["kwok"], at.kubeconfig("kwok"))
     return [*_kwok(at.binaries["kwok"], at.kubeconfig("kwok")), "--manage-all-nodes"]
 
 

@@ -6,7 +6,8 @@
         ...
         assert cp.writes(user="system:serviceaccount:agentic-system:operator", since=mark) == []
 
-Pods are kwok's: they are scheduled and become Ready, nothing runs in them.
+Pods are kwok's: they are scheduled and become Ready, nothing runs in them. With `process_nodes` there may be nodes
+beside kwok's whose pods do run: tests/e2e/processnode.
 """
 
 import http.client
@@ -29,6 +30,7 @@ from .cluster import Cluster
 from .credentials import ADMIN, kubeconfig_text, new_tokens, token_file_text, write_private, write_signing_key
 from .nodes import DEFAULT_NODES, NodeSpec, manifest
 from .process import StartFailed, Workplace, free_ports, wait_until
+from .ranges import Claim, Ranges
 
 __all__ = ["ControlPlane", "Options", "Response"]
 
@@ -38,7 +40,7 @@ READY_TIMEOUT_S = 90.0
 # One /readyz poll; short, because whoever holds the port may accept and never answer.
 _PROBE_TIMEOUT_S = 5.0
 
-_COMPONENTS = ("kube-controller-manager", "kube-scheduler", "kwok")
+_COMPONENTS = ("kube-controller-manager", "kube-scheduler", "kwok", "kube-proxy")
 _PORT_ATTEMPTS = 3  # another process may take a free port before ours binds it
 
 
@@ -50,6 +52,8 @@ class Options:
     pods: bool = True  # scheduler and kwok; needs `controllers`
     nodes: Sequence[NodeSpec] = DEFAULT_NODES
     crds: tuple[str, ...] = ()  # sets of thirdparty.CRD_SETS; () installs none
+    # Address ranges of its own, and nodes without kwok's annotation are left to a process node. Needs root.
+    process_nodes: bool = False
 
     def __post_init__(self) -> None:
         if self.pods and not self.controllers:
@@ -77,6 +81,7 @@ class ControlPlane(Cluster):
         self.options = options or Options()
         names = tools.CONTROL_PLANE if self.options.pods else tools.CONTROL_PLANE[:5]
         self._binaries = tools.ensure_all(names)
+        self._claim = Claim() if self.options.process_nodes else None
         self._place = Workplace()
         self._tokens = new_tokens(ADMIN, *_COMPONENTS)
         self.admin_token = self._tokens[ADMIN]
@@ -108,6 +113,15 @@ class ControlPlane(Cluster):
     def ca(self) -> Path:
         return self._at.ca
 
+    @property
+    def apiserver_port(self) -> int:
+        return self._at.apiserver_port
+
+    @property
+    def ranges(self) -> Ranges | None:
+        """Addresses of pods that really run, and of Services; None without `process_nodes`."""
+        return self._claim.ranges if self._claim else None
+
     def endpoint(self) -> tuple[str, bytes]:
         return self.url, self.ca.read_bytes()
 
@@ -137,6 +151,8 @@ class ControlPlane(Cluster):
     def stop(self) -> None:
         """Kill every process and remove the folder."""
         self._place.close()
+        if self._claim:
+            self._claim.release()
 
     def restart_apiserver(self, *, grace_s: float = 0.0) -> None:
         """Stop the API server, start it again on the same port with the same data, and wait for /readyz.
@@ -182,14 +198,17 @@ class ControlPlane(Cluster):
     def mark(self) -> int:
         """A position in the audit log: everything answered before this call lies before it."""
         self._flush_audit()
-        return self._at.audit_log.stat().st_size
+        size = self._at.audit_log.stat().st_size
+        torn = self._audit_tail(size).rpartition("\n")[2]  # the server may be in the middle of a line
+        return size - len(torn.encode())
 
     def audit(self, since: int = 0) -> list[AuditEntry]:
         """Audited requests since a mark, oldest first."""
         self._flush_audit()
         with self._at.audit_log.open("rb") as log:
             log.seek(since)
-            return parse(log.read().decode().splitlines())
+            whole, _, _ = log.read().rpartition(b"\n")  # the server may be in the middle of a line
+            return parse(whole.decode().splitlines())
 
     def writes(
         self, *, since: int = 0, user: str | None = None, resource: str | None = None,
@@ -197,6 +216,10 @@ class ControlPlane(Cluster):
     ) -> list[AuditEntry]:  # fmt: skip
         """Writes since a mark; see `audit.writes`."""
         return writes_among(self.audit(since), user=user, resource=resource, aside=aside)
+
+    def token(self, component: str) -> str:
+        """The bearer token of a component, such as kube-proxy; its name is the user in the audit log."""
+        return self._tokens[component]
 
     def pids(self) -> dict[str, int]:
         """Process ids by program name."""
@@ -220,7 +243,7 @@ class ControlPlane(Cluster):
         etcd_port, peer_port, apiserver_port = free_ports(3)
         self._at = commands.Layout(
             folder=self._place.folder, binaries=self._binaries,
-            etcd_port=etcd_port, etcd_peer_port=peer_port, apiserver_port=apiserver_port,
+            etcd_port=etcd_port, etcd_peer_port=peer_port, apiserver_port=apiserver_port, ranges=self.ranges,
         )  # fmt: skip
         self._place.start("etcd", commands.etcd(self._at))
         self._place.start("kube-apiserver", commands.apiserver(self._at))
@@ -281,10 +304,13 @@ class ControlPlane(Cluster):
         self.request("GET", f"/version?mark={marker}")
         wait_until(lambda: marker in self._audit_tail(), timeout_s=10.0, what="the audit log")
 
-    def _audit_tail(self) -> str:
+    def _audit_tail(self, size: int | None = None) -> str:
+        """The end of the log; of its first `size` bytes, if given."""
+        size = self._at.audit_log.stat().st_size if size is None else size
+        start = max(0, size - 64 * 1024)
         with self._at.audit_log.open("rb") as log:
-            log.seek(max(0, self._at.audit_log.stat().st_size - 64 * 1024))
-            return log.read().decode(errors="replace")
+            log.seek(start)
+            return log.read(size - start).decode(errors="replace")
 
 
 def _is_ready(node: dict[str, Any]) -> bool:

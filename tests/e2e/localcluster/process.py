@@ -102,6 +102,14 @@ class Workplace:
         process.kill()
         self._tell(f"-{process.pid}")
 
+    def own_namespace(self, name: str) -> None:
+        """Have this network namespace emptied of processes and removed if this process dies."""
+        self._tell(f"netns+{name}")
+
+    def disown_namespace(self, name: str) -> None:
+        """It has been removed."""
+        self._tell(f"netns-{name}")
+
     def close(self) -> None:
         """Kill everything, newest first, and remove the folder. A second call does nothing."""
         for name in reversed(list(self.processes)):

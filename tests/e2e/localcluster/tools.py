@@ -58,6 +58,7 @@ TOOLS: dict[str, Tool] = {
         _kubernetes("kube-controller-manager", 70),
         _kubernetes("kube-scheduler", 30),
         _kubernetes("kubectl", 35),
+        _kubernetes("kube-proxy", 35),  # only where pods really run
         Tool(name="kwok", module="sigs.k8s.io/kwok", version=KWOK,
              package="sigs.k8s.io/kwok/cmd/kwok", typical_s=120),
         Tool(name="epp", module="sigs.k8s.io/gateway-api-inference-extension", version=EPP,
