@@ -18,7 +18,7 @@ from agentic_serving.api.validate import KINDS
 from agentic_serving.cluster import kinds
 from agentic_serving.cluster.diff import needs_apply
 from tests.e2e.apiclient import Manifest
-from tests.e2e.demo import claims, volumes
+from tests.e2e.demo.claims import claims, volumes
 from tests.e2e.operator_process import ROOT, USER
 from tests.e2e.world import World, edited
 

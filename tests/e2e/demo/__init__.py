@@ -1,0 +1,1 @@
+"""`make demo`: the product at work on this machine, for somebody who sees it for the first time."""
