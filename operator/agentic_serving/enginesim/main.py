@@ -1,0 +1,42 @@
+"""The command line: `serve MODEL ...`, and what stands in for `lmcache`."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from agentic_serving.enginesim.knobs import Knobs
+from agentic_serving.enginesim.options import UsageError, parse_serve
+from agentic_serving.enginesim.serve import serve
+from agentic_serving.errors import InvalidInput
+
+__all__ = ["main"]
+
+log = logging.getLogger(__name__)
+
+_USAGE = "usage: enginesim serve MODEL [options of vllm serve]"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run until a signal ends it. Exit codes: 0 ended by a signal, 1 cannot start, 2 wrong usage."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(asctime)s %(message)s", stream=sys.stderr)
+    try:
+        return _run(argv)
+    except UsageError as error:
+        sys.stderr.write(f"usage: vllm serve [model_tag] [options]\n{error}\n")
+        return 2
+    except InvalidInput as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+
+
+def _run(argv: Sequence[str]) -> int:
+    if argv[:1] == ["serve"]:
+        knobs = Knobs.from_env(os.environ)
+        options = parse_serve(argv[1:], knobs.version)
+        if options.ignored:
+            log.info("accepted without effect here: %s", " ".join(options.ignored))
+        asyncio.run(serve(options, knobs))
+        return 0
+    raise UsageError(_USAGE)

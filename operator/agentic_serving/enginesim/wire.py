@@ -1,0 +1,85 @@
+"""What every handler needs of HTTP: bodies in, JSON and server-sent events out."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, TypeVar
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from agentic_serving.enginesim.faults import Fault, invalid, openai_body
+
+__all__ = ["body_of", "data_event", "json_answer", "named_event", "request_id_of", "stream"]
+
+_Body = TypeVar("_Body", bound=BaseModel)
+
+
+async def body_of(request: web.Request, schema: type[_Body]) -> _Body:
+    """The request's body, checked.
+
+    Raises:
+        Fault: 400, it is no JSON or not as declared.
+    """
+    if request.content_type != "application/json":
+        raise invalid("Unsupported Media Type: Only 'application/json' is allowed")
+    raw = await request.read()
+    try:
+        data = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        entry = {
+            "type": "json_invalid",
+            "loc": f"body.{error.pos}",
+            "msg": "JSON decode error",
+            "input": "{}",
+        }
+        fault = invalid(str(entry))
+        fault.param = f"body.{error.pos}"
+        raise fault from None
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def json_answer(body: object, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
+
+
+def request_id_of(request: web.Request, default: str) -> str:
+    """The client's X-Request-Id, else `default`."""
+    return request.headers.get("X-Request-Id") or default
+
+
+def data_event(body: Mapping[str, Any] | str) -> bytes:
+    """An event without a name."""
+    text = body.encode() if isinstance(body, str) else orjson.dumps(body)
+    return b"data: " + text + b"\n\n"
+
+
+def named_event(name: str, body: Mapping[str, Any]) -> bytes:
+    return b"event: " + name.encode() + b"\n" + data_event(body)
+
+
+async def stream(request: web.Request, events: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Send events as they come. A client that goes away ends the iterator, and with it the engine's work."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    try:
+        await response.prepare(request)
+        async for event in events:
+            await response.write(event)
+        await response.write_eof()
+    except (ConnectionError, asyncio.CancelledError):
+        await _close(events)
+        raise
+    except Fault as fault:
+        await response.write(data_event(openai_body(fault)))
+        await response.write(data_event("[DONE]"))
+        await response.write_eof()
+    return response
+
+
+async def _close(events: AsyncIterator[bytes]) -> None:
+    close = getattr(events, "aclose", None)
+    if close is not None:
+        await close()
