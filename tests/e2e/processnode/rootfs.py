@@ -6,7 +6,7 @@ Not modelled: an image's own files. Every image's programs are found on the host
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from . import syscalls
@@ -52,7 +52,7 @@ def enter(spec: ContainerSpec, *, own: Path, scratch: Path, shared_memory: str) 
     for folder in spec.passable:
         _make_passable(Path(folder))
     for mount in sorted(spec.mounts, key=lambda m: m.target.count("/")):
-        _bind(mount)
+        _bind(mount, spec.passable)
     Path(spec.cwd).mkdir(parents=True, exist_ok=True)
     syscalls.unmount(HOST)
     Path(HOST).rmdir()
@@ -121,7 +121,8 @@ def _make_passable(folder: Path) -> None:
             at.chmod(stat.S_IMODE(at.stat().st_mode) | stat.S_IXOTH)
 
 
-def _bind(mount: Mount) -> None:
+def _bind(mount: Mount, programs: Iterable[str]) -> None:
+    """Mount a volume. A folder of programs that it would hide, such as a checkout below /tmp, shows through it."""
     source, target = Path(HOST + mount.source), Path(mount.target)
     if not source.exists():
         _make_like_parent(source)
@@ -135,6 +136,13 @@ def _bind(mount: Mount) -> None:
     syscalls.mount(str(source), str(target), "", syscalls.MS_BIND | syscalls.MS_REC)
     if mount.read_only:
         _read_only(str(target))
+        return
+    for folder in programs:
+        hidden = Path(folder).is_relative_to(target) and not Path(folder).exists()
+        if hidden and Path(HOST + folder).is_dir():
+            Path(folder).mkdir(parents=True)
+            syscalls.mount(HOST + folder, folder, "", syscalls.MS_BIND | syscalls.MS_REC)
+            _read_only(folder)
 
 
 def _make_like_parent(folder: Path) -> None:

@@ -67,6 +67,7 @@ class RuntimeClient:
             self._listening.cancel()
         if self._writer is not None:
             self._writer.close()
+            self._writer = None
 
     async def sandbox(self, uid: str, *, netns: str, hostname: str, shm: str) -> None:
         await self._ask("sandbox", uid=uid, netns=netns, hostname=hostname, shm=shm)
