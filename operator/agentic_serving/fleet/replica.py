@@ -139,11 +139,12 @@ class Replica:
         self._pass = None
         self.busy_until_s = step.end_s
         self._now_s = max(self._now_s, step.end_s)
+        items = [item for item in plan.items if item[0].state is State.RUNNING]
+        if step.n_steps > 1:
+            items = self._grow(items, step.n_steps)
         tokens: list[tuple[str, int]] = []
         finished: list[Finished] = []
-        for sequence, count in plan.items:
-            if sequence.state is not State.RUNNING:
-                continue
+        for sequence, count in items:
             emitted = self._apply(sequence, count, step)
             if emitted:
                 tokens.append((sequence.id, emitted))
@@ -245,11 +246,15 @@ class Replica:
             range(2, most + 1), free + 1, key=lambda steps: self._scheduler.growth(sequences, steps)
         )
 
+    def _grow(self, items: list[tuple[Sequence, int]], n_steps: int) -> list[tuple[Sequence, int]]:
+        """The blocks of every pass, before anybody's end frees some."""
+        for sequence, _ in items:
+            if not self._scheduler.grow(sequence, sequence.computed + n_steps):
+                raise Bug("a uniform step ran out of blocks")
+        return [(sequence, n_steps) for sequence, _ in items]
+
     def _apply(self, sequence: Sequence, count: int, step: Step) -> int:
         """Advance one request by a step; the tokens of the answer that came out."""
-        if step.n_steps > 1:
-            count = step.n_steps
-            self._scheduler.grow(sequence, sequence.computed + count)
         before = sequence.computed
         sequence.computed += count
         self.counters.computed_tokens += count
