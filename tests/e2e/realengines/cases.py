@@ -36,6 +36,19 @@ _RESPONSES_TOOL = {
     "description": "Reads a file.",
     "parameters": _TOOL_PARAMETERS,
 }
+#: A tool without parameters: a random model that must call it can only write `{}`.
+_CLOSED: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {},
+    "required": [],
+    "additionalProperties": False,
+}
+_CHAT_CLOSED = {
+    "type": "function",
+    "function": {"name": "ping", "description": "Pings.", "parameters": _CLOSED},
+}
+_MESSAGES_CLOSED = {"name": "ping", "description": "Pings.", "input_schema": _CLOSED}
+_RESPONSES_CLOSED = {"type": "function", "name": "ping", "description": "Pings.", "parameters": _CLOSED}
 _CHAT_HISTORY = [
     {"role": "system", "content": "You are a careful engineer."},
     {"role": "user", "content": [{"type": "text", "text": "Read"}, {"type": "text", "text": "the file."}]},
@@ -84,7 +97,14 @@ def _chat(**more: Any) -> dict[str, Any]:
 
 
 def _responses(**more: Any) -> dict[str, Any]:
-    return {"model": SERVED, "input": _QUESTION, "max_output_tokens": 6, "temperature": 0, "store": False, **more}
+    return {
+        "model": SERVED,
+        "input": _QUESTION,
+        "max_output_tokens": 6,
+        "temperature": 0,
+        "store": False,
+        **more,
+    }
 
 
 def _messages(**more: Any) -> dict[str, Any]:
@@ -92,8 +112,7 @@ def _messages(**more: Any) -> dict[str, Any]:
     return {"model": SERVED, "messages": messages, "max_tokens": 6, "temperature": 0, **more}
 
 
-#: Asked for a tool, a random model fills in its arguments: they end when their JSON does or here.
-_ROOM = 64
+_ROOM = 64  # tokens: enough for the call of a tool
 
 #: Answered with 200 (GET and helpers too): status and shape must be equal.
 ANSWERED = (
@@ -109,36 +128,64 @@ ANSWERED = (
         path="/v1/chat/completions",
         body={**_chat(), "max_tokens": None, "max_completion_tokens": 4},
     ),
-    Case(name="chat-history", path="/v1/chat/completions", body=_chat(messages=_CHAT_HISTORY, tools=[_CHAT_TOOL])),
+    Case(
+        name="chat-history",
+        path="/v1/chat/completions",
+        body=_chat(messages=_CHAT_HISTORY, tools=[_CHAT_TOOL]),
+    ),
     Case(
         name="chat-tool-named",
         path="/v1/chat/completions",
         body=_chat(
-            tools=[_CHAT_TOOL],
-            tool_choice={"type": "function", "function": {"name": "read_file"}},
+            tools=[_CHAT_CLOSED],
+            tool_choice={"type": "function", "function": {"name": "ping"}},
             max_tokens=_ROOM,
         ),
     ),
     Case(name="responses", path="/v1/responses", body=_responses()),
-    Case(name="responses-items", path="/v1/responses", body=_responses(input=_RESPONSES_HISTORY, tools=[_RESPONSES_TOOL])),
+    Case(
+        name="responses-items",
+        path="/v1/responses",
+        body=_responses(input=_RESPONSES_HISTORY, tools=[_RESPONSES_TOOL]),
+    ),
+    Case(
+        name="chat-tool-required",
+        path="/v1/chat/completions",
+        body=_chat(tools=[_CHAT_CLOSED], tool_choice="required", max_tokens=_ROOM),
+    ),
+    Case(
+        name="responses-tool-required",
+        path="/v1/responses",
+        body=_responses(tools=[_RESPONSES_CLOSED], tool_choice="required", max_output_tokens=_ROOM),
+    ),
     Case(name="responses-instructions", path="/v1/responses", body=_responses(instructions="Be brief.")),
     Case(name="messages", path="/v1/messages", body=_messages()),
     Case(name="messages-beta", path="/v1/messages?beta=true", body=_messages(system=_SYSTEM_BLOCKS)),
     Case(
         name="messages-history",
         path="/v1/messages",
-        body=_messages(messages=_MESSAGES_HISTORY, tools=[_MESSAGES_TOOL], system="You are a careful engineer."),
+        body=_messages(
+            messages=_MESSAGES_HISTORY, tools=[_MESSAGES_TOOL], system="You are a careful engineer."
+        ),
     ),
     Case(
         name="messages-tool-named",
         path="/v1/messages",
         body=_messages(
-            tools=[_MESSAGES_TOOL], tool_choice={"type": "tool", "name": "read_file"}, max_tokens=_ROOM
+            tools=[_MESSAGES_CLOSED], tool_choice={"type": "tool", "name": "ping"}, max_tokens=_ROOM
         ),
     ),
-    Case(name="count-tokens", path="/v1/messages/count_tokens", body={"model": SERVED, "messages": _MESSAGES_HISTORY}),
+    Case(
+        name="count-tokens",
+        path="/v1/messages/count_tokens",
+        body={"model": SERVED, "messages": _MESSAGES_HISTORY},
+    ),
     Case(name="tokenize", path="/tokenize", body={"model": SERVED, "prompt": _QUESTION}),
-    Case(name="tokenize-chat", path="/tokenize", body={"model": SERVED, "messages": _CHAT_HISTORY, "tools": [_CHAT_TOOL]}),
+    Case(
+        name="tokenize-chat",
+        path="/tokenize",
+        body={"model": SERVED, "messages": _CHAT_HISTORY, "tools": [_CHAT_TOOL]},
+    ),
     Case(name="detokenize", path="/detokenize", body={"model": SERVED, "tokens": list(range(300, 320))}),
 )
 
@@ -161,18 +208,33 @@ STREAMED = (
         path="/v1/chat/completions",
         body=_chat(
             stream=True,
-            tools=[_CHAT_TOOL],
-            tool_choice={"type": "function", "function": {"name": "read_file"}},
+            tools=[_CHAT_CLOSED],
+            tool_choice={"type": "function", "function": {"name": "ping"}},
             max_tokens=_ROOM,
         ),
     ),
     Case(name="responses", path="/v1/responses", body=_responses(stream=True)),
+    Case(
+        name="chat-tool-required",
+        path="/v1/chat/completions",
+        body=_chat(stream=True, tools=[_CHAT_CLOSED], tool_choice="required", max_tokens=_ROOM),
+    ),
+    Case(
+        name="responses-tool-required",
+        path="/v1/responses",
+        body=_responses(
+            stream=True, tools=[_RESPONSES_CLOSED], tool_choice="required", max_output_tokens=_ROOM
+        ),
+    ),
     Case(name="messages", path="/v1/messages", body=_messages(stream=True)),
     Case(
         name="messages-tool-named",
         path="/v1/messages",
         body=_messages(
-            stream=True, tools=[_MESSAGES_TOOL], tool_choice={"type": "tool", "name": "read_file"}, max_tokens=_ROOM
+            stream=True,
+            tools=[_MESSAGES_CLOSED],
+            tool_choice={"type": "tool", "name": "ping"},
+            max_tokens=_ROOM,
         ),
     ),
 )
@@ -209,7 +271,15 @@ REFUSED = (
         path="/v1/chat/completions",
         body=_chat(tools=[_CHAT_TOOL], tool_choice={"type": "function", "function": {"name": "no_such"}}),
     ),
-    Case(name="responses-no-such-previous", path="/v1/responses", body=_responses(previous_response_id="resp_nobody")),
+    Case(
+        name="responses-no-such-previous",
+        path="/v1/responses",
+        body=_responses(previous_response_id="resp_nobody"),
+    ),
     Case(name="tokenize-unknown-model", path="/tokenize", body={"model": "nobody", "prompt": "a"}),
-    Case(name="count-tokens-unknown-model", path="/v1/messages/count_tokens", body={"model": "nobody", "messages": []}),
+    Case(
+        name="count-tokens-unknown-model",
+        path="/v1/messages/count_tokens",
+        body={"model": "nobody", "messages": []},
+    ),
 )

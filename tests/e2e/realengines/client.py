@@ -4,9 +4,11 @@ import http.client
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-__all__ = ["Answer", "Client", "Event"]
+__all__ = ["Answer", "Client", "Event", "Json"]
+
+Json: TypeAlias = Any  # whatever JSON holds; tests say what they expect of it
 
 _TIMEOUT_S = 120.0
 
@@ -19,7 +21,7 @@ class Answer:
     headers: Mapping[str, str]  # names in lower case
     text: str
 
-    def json(self) -> Any:
+    def json(self) -> Json:
         """The body, which must be JSON."""
         return json.loads(self.text)
 
@@ -31,7 +33,7 @@ class Event:
     name: str | None  # `event:`, None where there is none
     data: str
 
-    def json(self) -> Any:
+    def json(self) -> Json:
         return json.loads(self.data)
 
 
@@ -45,7 +47,7 @@ class Client:
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         return self.request("GET", path, None, headers)
 
-    def post(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
+    def post(self, path: str, body: Json = None, headers: Mapping[str, str] | None = None) -> Answer:
         """POST JSON; bytes and text are sent as they are."""
         return self.request("POST", path, body, headers)
 
@@ -56,10 +58,12 @@ class Client:
         except (OSError, http.client.HTTPException):
             return False
 
-    def request(self, method: str, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Answer:
+    def request(self, method: str, path: str, body: Json, headers: Mapping[str, str] | None = None) -> Answer:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=_TIMEOUT_S)
         try:
-            connection.request(method, path, _encoded(body), {"Content-Type": "application/json", **(headers or {})})
+            connection.request(
+                method, path, _encoded(body), {"Content-Type": "application/json", **(headers or {})}
+            )
             response = connection.getresponse()
             text = response.read().decode("utf-8", errors="replace")
             names = {name.lower(): value for name, value in response.getheaders()}
@@ -67,13 +71,15 @@ class Client:
         finally:
             connection.close()
 
-    def stream(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> tuple[Answer, list[Event]]:
+    def stream(
+        self, path: str, body: Json, headers: Mapping[str, str] | None = None
+    ) -> tuple[Answer, list[Event]]:
         """POST, and the events of the answer."""
         answer = self.post(path, body, headers)
         return answer, list(_events(answer.text))
 
 
-def _encoded(body: Any) -> bytes | None:
+def _encoded(body: Json) -> bytes | None:
     if body is None or isinstance(body, bytes):
         return body
     return body.encode() if isinstance(body, str) else json.dumps(body).encode()

@@ -3,10 +3,12 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 import zmq
+
+from tests.e2e.realengines.client import Json
 
 __all__ = ["EventLog", "Seen"]
 
@@ -28,7 +30,7 @@ class Seen:
     def blocks(self, kind: str) -> int:
         return self.counts[kind]
 
-    def add(self, topic: str, batch: Any) -> None:
+    def add(self, topic: str, batch: Json) -> None:
         """Count one batch: [time, [event, ...], rank]; events are maps with their kind as `type`."""
         self.topics.add(topic)
         for event in batch[1]:

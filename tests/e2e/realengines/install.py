@@ -10,6 +10,7 @@ mended here, in the environment only:
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -22,10 +23,11 @@ __all__ = ["LMCACHE", "VLLM", "InstallFailed", "environment_dir", "install"]
 
 VLLM = "0.32.0"
 LMCACHE = "0.5.6"
+_RECIPE = 1  # raise it when `_make` makes something else of the same requirements
 
 _HERE = Path(__file__).parent
 REQUIREMENTS = _HERE / "requirements.txt"
-_PLUGIN = _HERE / "plugin"
+_PLUGIN = _HERE / "plugin" / "agentic_serving_cpu_plugin.py"
 _WRAPPERS = _HERE / "wrappers"
 #: Measured: 143 s on two shared cores, 5.5 GB.
 _TYPICAL = "2 to 5 minutes on 2 cores, 5.5 GB"
@@ -37,12 +39,8 @@ class InstallFailed(RuntimeError):
 
 def environment_dir() -> Path:
     """Where the environment of these requirements is, installed or not."""
-    made_of = [REQUIREMENTS, Path(__file__), *sorted(_PLUGIN.iterdir()), *sorted(_WRAPPERS.iterdir())]
-    digest = hashlib.sha256(sys.version.encode())
-    for path in made_of:
-        if path.is_file():
-            digest.update(path.read_bytes())
-    return engines_dir() / f"venv-{digest.hexdigest()[:12]}"
+    made_of = REQUIREMENTS.read_bytes() + f"{sys.version} {_RECIPE}".encode()
+    return engines_dir() / f"venv-{hashlib.sha256(made_of).hexdigest()[:12]}"
 
 
 def install() -> Path:
@@ -53,15 +51,15 @@ def install() -> Path:
     """
     goal = environment_dir()
     ready = goal / "ready"
-    if ready.is_file():
-        return goal
-    with locked(goal):
-        if not ready.is_file():  # another process may have made it while we waited
-            started_s = time.monotonic()
-            say(f"installing vLLM {VLLM} for the CPU and LMCache {LMCACHE}, once: {_TYPICAL}")
-            _make(goal)
-            ready.touch()
-            say(f"installed into {goal} in {time.monotonic() - started_s:.0f} s")
+    if not ready.is_file():
+        with locked(goal):
+            if not ready.is_file():  # another process may have made it while we waited
+                started_s = time.monotonic()
+                say(f"installing vLLM {VLLM} for the CPU and LMCache {LMCACHE}, once: {_TYPICAL}")
+                _make(goal)
+                ready.touch()
+                say(f"installed into {goal} in {time.monotonic() - started_s:.0f} s")
+    _equip(goal)
     return goal
 
 
@@ -71,13 +69,13 @@ def _make(goal: Path) -> None:
     python = str(goal / "bin" / "python")
     # Not compiled now: Python compiles what is imported, and most of this never is.
     _run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "-r", str(REQUIREMENTS)])
-    packages = next((goal / "lib").glob("python3.*")) / "site-packages"
-    _name_as_vllm(packages)
-    _add_plugin(packages)
-    for wrapper in sorted(_WRAPPERS.iterdir()):
-        _add_wrapper(wrapper, goal)
+    _name_as_vllm(_packages(goal))
     say("checking that it starts")
     _run([str(goal / "bin" / "vllm"), "--version"])
+
+
+def _packages(goal: Path) -> Path:
+    return next((goal / "lib").glob("python3.*")) / "site-packages"
 
 
 def _name_as_vllm(packages: Path) -> None:
@@ -90,23 +88,28 @@ def _name_as_vllm(packages: Path) -> None:
     (goal / "METADATA").write_text(text, encoding="utf-8")
 
 
-def _add_plugin(packages: Path) -> None:
-    """What `pip install` of a package with one module and one entry point would write."""
-    name = "agentic_serving_cpu_plugin"
-    shutil.copy(_PLUGIN / f"{name}.py", packages)
-    info = packages / f"{name}-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n", encoding="utf-8")
-    entry = f"[vllm.general_plugins]\nagentic_serving_cpu = {name}:register\n"
-    (info / "entry_points.txt").write_text(entry, encoding="utf-8")
+def _equip(goal: Path) -> None:
+    """The plugin, as `pip install` would place it, and the wrappers: written again when they have changed."""
+    packages = _packages(goal)
+    info = packages / f"{_PLUGIN.stem}-1.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {_PLUGIN.stem}\nVersion: 1\n"
+    _write(info / "METADATA", metadata)
+    _write(info / "entry_points.txt", f"[vllm.general_plugins]\n{_PLUGIN.stem} = {_PLUGIN.stem}:register\n")
+    _write(packages / _PLUGIN.name, _PLUGIN.read_text(encoding="utf-8"))
+    for wrapper in sorted(_WRAPPERS.iterdir()):
+        placed = goal / "equipment" / wrapper.name
+        _write(placed, wrapper.read_text(encoding="utf-8").replace("@VENV@", str(goal)), mode=0o755)
 
 
-def _add_wrapper(wrapper: Path, goal: Path) -> None:
-    folder = goal / "equipment"
-    folder.mkdir(exist_ok=True)
-    placed = folder / wrapper.name
-    placed.write_text(wrapper.read_text(encoding="utf-8").replace("@VENV@", str(goal)), encoding="utf-8")
-    placed.chmod(0o755)
+def _write(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Whole or not at all: an engine may be starting from it."""
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.chmod(mode)
+    partial.rename(path)
 
 
 def _run(command: list[str]) -> None:

@@ -159,7 +159,9 @@ def _weights() -> Iterator[tuple[str, NDArray[np.float32]]]:
         yield f"{at}.mlp.down_proj.weight", random(_HIDDEN, _INNER)
     yield "model.norm.weight", ones()
     head = random(_VOCABULARY, _HIDDEN)
-    head[: len(_SPECIAL) + len(_MARKS)] = 0  # never the likeliest: answers at temperature 0 have their full length
+    head[: len(_SPECIAL) + len(_MARKS)] = (
+        0  # never the likeliest: answers at temperature 0 have their full length
+    )
     yield "lm_head.weight", head
 
 

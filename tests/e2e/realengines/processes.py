@@ -148,7 +148,9 @@ def start_rendered_vllm(place: Workplace, argv: Sequence[str], env: Mapping[str,
     return Engine(name="engine", process=process, client=Client(_port_of(argv)), place=place)
 
 
-def start_rendered_sim(place: Workplace, argv: Sequence[str], env: Mapping[str, str], *, model: Path) -> Engine:
+def start_rendered_sim(
+    place: Workplace, argv: Sequence[str], env: Mapping[str, str], *, model: Path
+) -> Engine:
     """A pod's command line (`vllm serve MODEL ...`) on the simulator with this model; not awaited."""
     command = [sys.executable, "-m", "agentic_serving.enginesim", argv[1], str(model), *argv[3:]]
     process = place.start("engine", command, env={**env, **_homes(place), "PYTHONPATH": str(_SOURCES)})

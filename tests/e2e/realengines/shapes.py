@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.e2e.realengines.client import Event
+from tests.e2e.realengines.client import Event, Json
 
 __all__ = ["differences", "kinds", "shape", "stream_shape"]
 
 
-def shape(value: Any) -> Any:
+def shape(value: Json) -> Json:
     """Keys with the shapes of their values; a list by the shapes that occur in it; else the JSON type's name."""
     if isinstance(value, Mapping):
         return {key: shape(item) for key, item in value.items()}
@@ -56,7 +56,7 @@ def _kind(event: Event) -> str:
     return "usage" if body.get("choices") == [] else str(body.get("object", "data"))
 
 
-def differences(real: Any, other: Any, at: str = "") -> list[str]:
+def differences(real: Json, other: Json, at: str = "") -> list[str]:
     """Where two shapes differ, by path; the first is the truth."""
     if isinstance(real, Mapping) and isinstance(other, Mapping):
         found = [f"{at}.{key} is missing" for key in real if key not in other]

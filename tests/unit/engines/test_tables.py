@@ -8,7 +8,8 @@ import pytest
 
 from agentic_serving.assets import templates_dir
 from agentic_serving.engines.images import image
-from agentic_serving.engines.tables import Family, load_vllm
+from agentic_serving.engines.rules import _OPTIONS
+from agentic_serving.engines.tables import Family, VersionTable, load_vllm
 from agentic_serving.engines.versions import known_versions, resolve
 from agentic_serving.errors import Bug
 
@@ -97,7 +98,9 @@ def test_models_without_a_known_parser_get_none(model: str) -> None:
         ("0.33.0rc1", "0.33.0", ["UnknownEngineVersion"]),
         ("0.33.1", "0.33.0", ["UnknownEngineVersion"]),
         ("1.0.0", "0.33.0", ["UnknownEngineVersion"]),
-        ("0.32.9", None, ["EngineVersionUnsupported"]),
+        ("0.32.9", "0.32.0", ["UnknownEngineVersion"]),
+        ("0.32.0", "0.32.0", []),
+        ("0.31.1", None, ["EngineVersionUnsupported"]),
         ("latest", None, ["EngineVersionUnsupported"]),
     ],
 )
@@ -110,6 +113,24 @@ def test_versions_find_the_nearest_older_table(version: str, table: str | None, 
 
 def test_the_default_version_has_a_table() -> None:
     assert ENGINE.default_version in known_versions()
+
+
+@pytest.mark.parametrize("table", ENGINE.versions, ids=lambda table: table.version)
+def test_every_version_has_the_options_that_are_generated(table: VersionTable) -> None:
+    """Whichever version a stack names: what we write for it, its own parser takes."""
+    missing = [name for name in _OPTIONS if name not in table.options]
+    assert missing == []
+
+
+def test_0_32_cannot_turn_a_switch_off_by_disable() -> None:
+    """What users write differs there: `--no-enable-x` is understood by both."""
+    (older, newer) = ENGINE.versions
+    assert (older.version, newer.version) == ("0.32.0", "0.33.0")
+    assert "--disable-prefix-caching" in newer.options
+    assert "--disable-prefix-caching" not in older.options
+    assert "--no-enable-prefix-caching" in older.options
+    only_newer = {o.name for o in newer.options.values()} - {o.name for o in older.options.values()}
+    assert only_newer == {"--monokernel", "--reasoning-effort-map", "--sleep-mode-backend", "--watchdog-config"}
 
 
 @pytest.mark.parametrize("variant", ["cuda", "rocm", "cpu"])
