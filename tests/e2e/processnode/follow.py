@@ -1,6 +1,7 @@
 """Follow some collections of the API server in a thread: what is there now, and a call at each change."""
 
 import asyncio
+import contextlib
 import json
 import ssl
 import threading
@@ -39,7 +40,7 @@ class Follower:
         self._paths = tuple(paths)
         self._changed = changed
         self._objects: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {}
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._listed = threading.Event()
         self._error: BaseException | None = None
         self._task: asyncio.Task[None] | None = None
@@ -64,8 +65,10 @@ class Follower:
         Raises:
             Whatever ended the thread before, such as an error of `changed`.
         """
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._cancel)
+        loop = self._loop
+        if loop is not None and self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # it has just ended by itself
+                loop.call_soon_threadsafe(self._cancel)
             self._thread.join()
         self._raise()
 
@@ -80,8 +83,7 @@ class Follower:
 
     def _run(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._follow_all())
+            asyncio.run(self._follow_all())
         except asyncio.CancelledError:
             pass
         except BaseException as error:  # noqa: BLE001 - handed to the thread that enters or closes
@@ -90,7 +92,7 @@ class Follower:
             self._listed.set()
 
     async def _follow_all(self) -> None:
-        self._task = asyncio.current_task()
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         trust = ssl.create_default_context(cafile=str(self._cluster.ca))
         headers = {"Authorization": f"Bearer {self._cluster.admin_token}"}
         async with (
@@ -123,8 +125,13 @@ class Follower:
         query = {"watch": "1", "resourceVersion": version}
         async with session.get(path, params=query) as answer:
             answer.raise_for_status()
-            async for line in answer.content:
-                self._take(path, json.loads(line))
+            try:
+                async for line in answer.content:
+                    self._take(path, json.loads(line))
+            finally:
+                # Else TLS says goodbye for up to 30 s, longer than this loop lives once it is told to stop.
+                if answer.connection is not None and answer.connection.transport is not None:
+                    answer.connection.transport.abort()
 
     def _take(self, path: str, event: Mapping[str, Any]) -> None:
         if event["type"] == "ERROR":

@@ -62,6 +62,8 @@ def new_node(name: str, ranges: Ranges, host_link: str) -> None:
         f"addr add {host}/32 dev {host_link}",
         f"link set {host_link} up",
     )
+    # A machine that forwards between its networks is not to do so for pods.
+    Path(f"/proc/sys/net/ipv4/conf/{host_link}/forwarding").write_text("0\n")
     _configure(
         name,
         ["net/ipv4/ip_forward=1"],
@@ -70,6 +72,8 @@ def new_node(name: str, ranges: Ranges, host_link: str) -> None:
         f"addr add {node}/32 dev lo",
         "link set host up",
         f"route add {host}/32 dev host scope link src {node}",
+        # Nobody is there. But only what has a way reaches the rules that refuse Services without endpoints.
+        f"route add {ranges.services} via {host} dev host",
     )
     _run(
         ["ip", "-batch", "-"],
