@@ -190,9 +190,7 @@ def _forced(conversation: Conversation, script: Script, rng: random.Random) -> _
         tool = next(t for t in conversation.tools if t.name == wanted)
         calls = [Call(name=wanted, arguments=json.dumps(_example(tool.parameters, rng)))]
     draft = _Draft()
-    for index, call in enumerate(calls[:1]):
-        draft.spans.append((0, 1, Delta(kind="call", text="", index=index, name=call.name)))
-        draft.shown(Delta(kind="call", text=call.arguments, index=index))
+    _add_call(draft, 0, calls[0])
     return draft
 
 

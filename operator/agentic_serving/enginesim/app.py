@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry
 
-from agentic_serving.enginesim import chat, completions, misc
+from agentic_serving.enginesim import chat, completions, messages, misc
 from agentic_serving.enginesim.faults import Fault, anthropic_body, openai_body
 from agentic_serving.enginesim.knobs import Knobs
 from agentic_serving.enginesim.service import Service
@@ -25,8 +25,13 @@ _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _GENERATING: dict[str, Handler] = {
     "/v1/chat/completions": chat.completions,
     "/v1/completions": completions.complete,
+    "/v1/messages": messages.messages,
 }
-_POST: dict[str, Handler] = {"/tokenize": misc.tokenize, "/detokenize": misc.detokenize}
+_POST: dict[str, Handler] = {
+    "/v1/messages/count_tokens": messages.count_tokens,
+    "/tokenize": misc.tokenize,
+    "/detokenize": misc.detokenize,
+}
 _GET: dict[str, Handler] = {
     "/health": misc.health,
     "/ping": misc.health,
@@ -45,7 +50,11 @@ def application(service: Service, registry: CollectorRegistry, knobs: Knobs) -> 
     keys = (*service.options.api_keys, *knobs.api_keys)
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,
-        middlewares=[_request_ids(echo=service.options.request_id_headers), _faults, _keys(frozenset(keys))],
+        middlewares=[
+            _request_ids(echo=service.options.request_id_headers),
+            _faults(since_033=service.since_033),
+            _keys(frozenset(keys)),
+        ],
     )
     for path, handler in _GENERATING.items():
         app.router.add_post(path, _bound(service, _counted(handler)))
@@ -80,21 +89,24 @@ def _counted(handler: Handler) -> Handler:
     return handle
 
 
-@web.middleware
-async def _faults(request: web.Request, handler: _Next) -> web.StreamResponse:
+def _faults(*, since_033: bool) -> Middleware:
     """Errors in the shape of the path's API."""
-    try:
-        return await handler(request)
-    except Fault as fault:
-        anthropic = request.path.startswith("/v1/messages") and fault.shaped
-        return json_answer(anthropic_body(fault) if anthropic else openai_body(fault), fault.status)
-    except web.HTTPException as error:
-        phrase = HTTPStatus(error.status).phrase
-        body = openai_body(Fault(phrase, kind=phrase, status=error.status))
-        answer = json_answer(body, error.status)
-        if "Allow" in error.headers:
-            answer.headers["Allow"] = error.headers["Allow"]
-        return answer
+
+    @web.middleware
+    async def shape(request: web.Request, handler: _Next) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Fault as fault:
+            if request.path.startswith("/v1/messages") and fault.shaped:
+                return json_answer(anthropic_body(fault, since_033=since_033), fault.status)
+            return json_answer(openai_body(fault), fault.status)
+        except web.HTTPException as error:
+            answer = json_answer({"detail": HTTPStatus(error.status).phrase}, error.status)
+            if "Allow" in error.headers:
+                answer.headers["Allow"] = error.headers["Allow"]
+            return answer
+
+    return shape
 
 
 def _keys(keys: frozenset[str]) -> Middleware:

@@ -15,12 +15,14 @@ from agentic_serving.capacity.profile import ModelProfile
 from agentic_serving.enginesim.answer import Planner
 from agentic_serving.enginesim.engine import Engine
 from agentic_serving.enginesim.knobs import Knobs
+from agentic_serving.enginesim.lmtier import LMCacheTier
 from agentic_serving.enginesim.metrics import CacheInfo, EngineMetrics
 from agentic_serving.enginesim.options import ServeOptions
 from agentic_serving.enginesim.pace import Pacer
 from agentic_serving.enginesim.render import load_renderer
 from agentic_serving.enginesim.script import load_script
 from agentic_serving.enginesim.service import Service
+from agentic_serving.enginesim.tiers import tiers_of
 from agentic_serving.enginesim.tokens import load_tokenizer
 from agentic_serving.enginesim.transfer import Transfer, connectors_of
 from agentic_serving.errors import InvalidInput
@@ -63,6 +65,7 @@ class Built:
     engine: Engine
     metrics: EngineMetrics
     transfer: Transfer
+    lmcache: LMCacheTier | None
 
 
 def sizes_of(options: ServeOptions, knobs: Knobs) -> Sizes:
@@ -118,6 +121,7 @@ def build(options: ServeOptions, knobs: Knobs, pacer: Pacer) -> Built:
     sizes = sizes_of(options, knobs)
     connectors = connectors_of(options.kv_transfer)
     names = Interner()
+    tiers, lmcache = tiers_of(options, connectors, names, sizes.block_bytes)
     replica = Replica(
         Limits(
             n_blocks=sizes.n_blocks,
@@ -128,11 +132,17 @@ def build(options: ServeOptions, knobs: Knobs, pacer: Pacer) -> Built:
             prefix_caching=options.prefix_caching,
         ),
         profile_of(knobs),
+        tiers=tiers,
         link=BlockLink(Link(_LINK_BYTES_PER_S), sizes.block_bytes) if connectors.p2p else None,
         record_events=bool(options.kv_events.get("enable_kv_cache_events")),
     )
     engine = Engine(
-        replica, pacer, names=names, block_tokens=options.block_tokens, hash_algorithm=options.hash_algorithm
+        replica,
+        pacer,
+        names=names,
+        block_tokens=options.block_tokens,
+        hash_algorithm=options.hash_algorithm,
+        lookup=lmcache.refresh if lmcache else None,
     )
     transfer = Transfer(
         options=options, host=knobs.side_channel_host, port=knobs.side_channel_port, connectors=connectors,
@@ -143,7 +153,14 @@ def build(options: ServeOptions, knobs: Knobs, pacer: Pacer) -> Built:
         prefix_caching=options.prefix_caching, hash_algorithm=options.hash_algorithm,
     )  # fmt: skip
     consumer = options.kv_transfer.get("kv_role") in ("kv_consumer", "kv_both")
-    metrics = EngineMetrics(options.served_names[0], sizes.max_model_len, replica, cache, consumer=consumer)
+    metrics = EngineMetrics(
+        options.served_names[0],
+        sizes.max_model_len,
+        replica,
+        cache,
+        consumer=consumer,
+        sources={"host": "external_unspecified"} if lmcache else None,
+    )
     engine.observe(transfer)
     engine.observe(metrics)
     return Built(
@@ -151,6 +168,7 @@ def build(options: ServeOptions, knobs: Knobs, pacer: Pacer) -> Built:
         engine=engine,
         metrics=metrics,
         transfer=transfer,
+        lmcache=lmcache,
     )
 
 

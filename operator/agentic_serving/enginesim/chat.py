@@ -217,14 +217,18 @@ def chat_delta(deltas: Sequence[Delta], names: CallNames) -> dict[str, Any]:
         else:
             key = "content" if delta.kind == "text" else "reasoning"
             found[key] = found.get(key, "") + delta.text
-    return {**found, "tool_calls": calls} if calls else found
+    return {"content": None, **found, "tool_calls": calls} if calls else found
 
 
 def _call_delta(delta: Delta, names: CallNames) -> dict[str, Any]:
     if delta.name is None:
         return {"index": delta.index, "function": {"arguments": delta.text}}
-    function = {"name": delta.name, "arguments": ""}
-    return {"id": names.of(delta.index), "type": "function", "index": delta.index, "function": function}
+    return {
+        "id": names.of(delta.index),
+        "type": "function",
+        "index": delta.index,
+        "function": {"name": delta.name},
+    }
 
 
 async def chat_events(
@@ -244,7 +248,7 @@ async def chat_events(
         if not delta and not parsed:
             delta = {"content": ""}
         if delta or last:
-            chunk = _chunk(running, delta, last=last)
+            chunk = _chunk(running, delta, last=last, since_033=service.since_033)
             if last and not include:
                 chunk["system_fingerprint"] = service.fingerprint
             if continuous:
@@ -284,11 +288,13 @@ def _first_chunk(running: Running, *, continuous: bool) -> dict[str, Any]:
     return chunk
 
 
-def _chunk(running: Running, delta: dict[str, Any], *, last: bool) -> dict[str, Any]:
+def _chunk(running: Running, delta: dict[str, Any], *, last: bool, since_033: bool) -> dict[str, Any]:
     choice: dict[str, Any] = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
     if last:
         choice |= {"finish_reason": running.answer.finish, "stop_reason": running.answer.stop_text}
     choice["token_ids"] = None
+    if not since_033:
+        return {**_head(running), "choices": [choice]}
     if last:
         choice["weight_versions"] = None
     transfer = running.kv_transfer() if last else None
@@ -310,7 +316,7 @@ def _usage_chunk(service: Service, running: Running) -> dict[str, Any]:
 def _whole(service: Service, running: Running) -> dict[str, Any]:
     """The answer without streaming: every field that vLLM declares."""
     usage = running.usage()
-    choice = {
+    choice: dict[str, Any] = {
         "index": 0,
         "message": message_of(running),
         "logprobs": None,
@@ -318,8 +324,9 @@ def _whole(service: Service, running: Running) -> dict[str, Any]:
         "stop_reason": running.answer.stop_text,
         "token_ids": None,
         "routed_experts": None,
-        "weight_versions": None,
     }
+    if service.since_033:
+        choice["weight_versions"] = None
     return {
         **_head(running),
         "object": "chat.completion",

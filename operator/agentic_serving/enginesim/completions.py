@@ -82,7 +82,7 @@ async def _events(service: Service, running: Running, body: CompletionRequest) -
     include, continuous = usage_wanted(service, body.stream_options)
     async for deltas in running.chunks():
         last = running.handle.settled is not None
-        choice = {
+        choice: dict[str, Any] = {
             "index": 0,
             "text": "".join(delta.text for delta in deltas),
             "logprobs": None,
@@ -90,13 +90,11 @@ async def _events(service: Service, running: Running, body: CompletionRequest) -
             "stop_reason": running.answer.stop_text if last else None,
             "prompt_token_ids": None,
             "token_ids": None,
-            "weight_versions": None,
         }
-        chunk = {
-            **_head(running),
-            "choices": [choice],
-            "kv_transfer_params": running.kv_transfer() if last else None,
-        }
+        chunk = {**_head(running), "choices": [choice]}
+        if service.since_033:
+            choice["weight_versions"] = None
+            chunk["kv_transfer_params"] = running.kv_transfer() if last else None
         if last and not include:
             chunk["system_fingerprint"] = service.fingerprint
         if continuous:
@@ -120,7 +118,7 @@ def _whole(service: Service, running: Running) -> dict[str, Any]:
     details = details_body(service, usage)
     if details is not None:
         details["created_cache_tokens"] = None  # this API does not report it
-    choice = {
+    choice: dict[str, Any] = {
         "index": 0,
         "text": running.answer.text(),
         "logprobs": None,
@@ -130,8 +128,9 @@ def _whole(service: Service, running: Running) -> dict[str, Any]:
         "prompt_logprobs": None,
         "prompt_token_ids": None,
         "routed_experts": None,
-        "weight_versions": None,
     }
+    if service.since_033:
+        choice["weight_versions"] = None
     return {
         **_head(running),
         "choices": [choice],

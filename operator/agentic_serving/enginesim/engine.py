@@ -5,7 +5,7 @@ speed, and without waiting in tests.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,7 +104,7 @@ class Engine:
         block_tokens: int,
         hash_algorithm: str = "sha256",
         observers: Sequence[Observer] = (),
-        lookup: Callable[[Sequence[bytes]], "asyncio.Future[None]"] | None = None,
+        lookup: Callable[[Sequence[bytes]], Awaitable[None]] | None = None,
     ) -> None:
         self.replica = replica
         self._pacer = pacer

@@ -49,7 +49,10 @@ def openai_body(fault: Fault) -> dict[str, Any]:
     }
 
 
-def anthropic_body(fault: Fault) -> dict[str, Any]:
+def anthropic_body(fault: Fault, *, since_033: bool = True) -> dict[str, Any]:
+    """Anthropic's shape; before 0.33 with vLLM's own names of kinds."""
+    if not since_033:
+        return {"type": "error", "error": {"type": fault.kind, "message": fault.message}}
     default = "api_error" if fault.status >= 500 else "invalid_request_error"
     kind = _ANTHROPIC_TYPES.get(fault.status, default)
     return {"type": "error", "error": {"type": kind, "message": fault.message}}

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from agentic_serving.enginesim.knobs import Knobs
+from agentic_serving.enginesim.lmcache.run import run as run_lmcache
 from agentic_serving.enginesim.options import UsageError, parse_serve
 from agentic_serving.enginesim.serve import serve
 from agentic_serving.errors import InvalidInput
@@ -15,7 +16,7 @@ __all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
-_USAGE = "usage: enginesim serve MODEL [options of vllm serve]"
+_USAGE = "enginesim: error: expected `serve MODEL ...`, `lmcache server ...` or `lmcache coordinator ...`"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,5 +39,8 @@ def _run(argv: Sequence[str]) -> int:
         if options.ignored:
             log.info("accepted without effect here: %s", " ".join(options.ignored))
         asyncio.run(serve(options, knobs))
+        return 0
+    if argv[:1] == ["lmcache"] and argv[1:2] in (["server"], ["coordinator"]):
+        run_lmcache(argv[1], argv[2:])
         return 0
     raise UsageError(_USAGE)

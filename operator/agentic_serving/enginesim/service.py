@@ -1,6 +1,7 @@
 """What the four generating APIs share: from a checked request to an answer that is being served."""
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -113,6 +114,12 @@ class Service:
     draining: bool = False
     load: int = 0  # requests being answered, for /load
     stored: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # messages by response id
+
+    @property
+    def since_033(self) -> bool:
+        """Whether the version's answers have what 0.33 brought: weight versions, transfer parameters in streams."""
+        numbers = [int(part) for part in re.findall(r"\d+", self.version)[:2]]
+        return numbers >= [0, 33]
 
     def check_model(self, model: str | None) -> str:
         """The name that answers carry.

@@ -1,7 +1,7 @@
 """What every handler needs of HTTP: bodies in, JSON and server-sent events out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar
 
 import orjson
@@ -61,7 +61,13 @@ def named_event(name: str, body: Mapping[str, Any]) -> bytes:
     return b"event: " + name.encode() + b"\n" + data_event(body)
 
 
-async def stream(request: web.Request, events: AsyncIterator[bytes]) -> web.StreamResponse:
+def _chat_error(fault: Fault) -> bytes:
+    return data_event(openai_body(fault)) + data_event("[DONE]")
+
+
+async def stream(
+    request: web.Request, events: AsyncIterator[bytes], *, on_fault: Callable[[Fault], bytes] = _chat_error
+) -> web.StreamResponse:
     """Send events as they come. A client that goes away ends the iterator, and with it the engine's work."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
     try:
@@ -73,8 +79,7 @@ async def stream(request: web.Request, events: AsyncIterator[bytes]) -> web.Stre
         await _close(events)
         raise
     except Fault as fault:
-        await response.write(data_event(openai_body(fault)))
-        await response.write(data_event("[DONE]"))
+        await response.write(on_fault(fault))
         await response.write_eof()
     return response
 
