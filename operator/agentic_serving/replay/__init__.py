@@ -1,1 +1,1 @@
-"""Drives a real endpoint with a workload as real clients do, and reports."""
+"""Replay client: drives an endpoint with recorded workloads, as real clients do."""

@@ -9,6 +9,7 @@ Format: `callanjfox/kv-cache-tester`, re-encoded. Two things its field names do 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from agentic_serving.workload.fields import Reader
 from agentic_serving.workload.lineage import with_bases
@@ -156,6 +157,6 @@ def _with_stops(turns: Sequence[Turn]) -> list[Turn]:
     """What really followed each answer; the last of a session keeps what was recorded, an unknown one is an end."""
     found = [
         replace(turn, stop="tool" if following.gap_kind == "tool" else "end")
-        for turn, following in zip(turns, turns[1:], strict=False)
+        for turn, following in pairwise(turns)
     ]
     return [*found, replace(turns[-1], stop="end")]

@@ -66,16 +66,18 @@ def _whole(data: bytes) -> object | None:
     if head != b"{" or not rest or first.rstrip().endswith(b"}"):
         return None
     try:
-        return orjson.loads(data)
+        found: object = orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
+    return found
 
 
 def _decoded(line: bytes, where: str) -> object:
     try:
-        return orjson.loads(line)
+        found: object = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(where, f"is not JSON: {error}") from None
+    return found
 
 
 def _program(entry: Reader, scope: str, number: int) -> Program:
