@@ -52,6 +52,7 @@ class ContainerRecord:
     started_at_s: float = 0.0
     started: bool = False  # the startup probe, if any, has succeeded
     ready: bool = False
+    initialized: bool = False  # it has been started once
     ended: Ended | None = None  # the newest run's, once it has ended
     previous: Ended | None = None  # of the run before
     delay_s: float = 0.0  # before the next start
@@ -71,6 +72,11 @@ class ContainerRecord:
         self.previous, self.ended = self.ended or self.previous, None
         self.started = not has_startup_probe
         self.ready = self.started and not has_readiness_probe
+        self.initialized |= self.started
+
+    def on_startup_probe(self, *, has_readiness_probe: bool) -> None:
+        self.started = self.initialized = True
+        self.ready = not has_readiness_probe
 
     def on_ended(self, ended: Ended, backoff: Backoff) -> None:
         self.state, self.started, self.ready = "terminated", False, False

@@ -116,9 +116,10 @@ def _folder(path: str) -> None:
 
 def _make_passable(folder: Path) -> None:
     """Let every user through to a folder; in the container's own layer, so the host's stays as it is."""
+    everybody = stat.S_IXGRP | stat.S_IXOTH  # who is of the owner's group counts as that
     for at in (*reversed(folder.parents), folder):
-        if at.is_dir() and not at.stat().st_mode & stat.S_IXOTH:
-            at.chmod(stat.S_IMODE(at.stat().st_mode) | stat.S_IXOTH)
+        if at.is_dir() and at.stat().st_mode & everybody != everybody:
+            at.chmod(stat.S_IMODE(at.stat().st_mode) | everybody)
 
 
 def _bind(mount: Mount, programs: Iterable[str]) -> None:

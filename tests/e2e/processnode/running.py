@@ -253,8 +253,7 @@ class Containers:
             return Answer(ok=False, message=str(error))
 
     def _on_startup(self, record: ContainerRecord, started: asyncio.Event) -> None:
-        record.started = True
-        record.ready = not has_probe(self.specs[record.name], "readiness")
+        record.on_startup_probe(has_readiness_probe=has_probe(self.specs[record.name], "readiness"))
         started.set()
         self._changed()
 

@@ -75,7 +75,7 @@ def _phase(
 
 def _initialized(initial: Iterable[ContainerRecord]) -> bool:
     return all(
-        (r.ended is not None and r.ended.exit_code == 0) if r.role == "init" else (r.started or r.runs > 1)
+        (r.ended is not None and r.ended.exit_code == 0) if r.role == "init" else r.initialized
         for r in initial
     )
 
