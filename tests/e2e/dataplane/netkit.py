@@ -98,7 +98,7 @@ class Pods:
     network: Network
     namespace: str
     _servers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
-    _uids: list[str] = field(default_factory=list)
+    _uids: dict[str, str] = field(default_factory=dict)
 
     def create(self, name: str, *, app: str, port: int = PORT) -> PodNet:
         """A pod with a server that answers, Ready in the API as well."""
@@ -118,10 +118,13 @@ class Pods:
         assert answer.code == 201, answer.body
         uid = answer.json()["metadata"]["uid"]
         net = self.network.attach(uid, namespace=self.namespace, hostname=name)
-        self._uids.append(uid)
+        self._uids[name] = uid
         self._serve(net, name, port)
         self.report(name, net, ready=True)
         return net
+
+    def uid(self, name: str) -> str:
+        return self._uids[name]
 
     def report(self, name: str, net: PodNet, *, ready: bool) -> None:
         """Write the pod's status."""
@@ -146,7 +149,7 @@ class Pods:
 
     def close(self) -> None:
         """Stop the servers and give the addresses back."""
-        for uid in self._uids:
+        for uid in self._uids.values():
             self.network.detach(uid)
         for server in self._servers:
             server.kill()

@@ -124,8 +124,7 @@ def test_only_ready_pods_get_requests_and_without_any_they_are_refused(pods: Pod
         return {ask(url, network=network, pod=two).split()[0] for _ in range(calls)}
 
     _eventually(lambda: _answers(url), "the Service to answer")
-    seen: set[str] = set()
-    _eventually(lambda: bool(seen.update(answering(1))) or seen == {"one", "two"}, "both pods to answer")
+    _eventually(lambda: answering(4) == {"one", "two"}, "both pods to answer")
     pods.report("one", one, ready=False)
     _eventually(lambda: answering(6) == {"two"}, "pod one to get no more requests")
     pods.report("two", two, ready=False)

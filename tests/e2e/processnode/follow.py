@@ -51,7 +51,7 @@ class Follower:
         if not self._listed.wait(_FIRST_TIMEOUT_S):
             self.close()
             raise TimeoutError(f"the API server did not list {', '.join(self._paths)}")
-        self._raise()
+        self.check()
         return self
 
     def __exit__(
@@ -70,9 +70,10 @@ class Follower:
             with contextlib.suppress(RuntimeError):  # it has just ended by itself
                 loop.call_soon_threadsafe(self._cancel)
             self._thread.join()
-        self._raise()
+        self.check()
 
-    def _raise(self) -> None:
+    def check(self) -> None:
+        """Raises: whatever has ended the thread since it began, once."""
         error, self._error = self._error, None
         if error is not None:
             raise error

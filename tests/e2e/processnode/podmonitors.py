@@ -1,17 +1,18 @@
-"""PodMonitor objects as Prometheus's own scrape configuration. Pure; a small part of what prometheus-operator does.
+"""PodMonitor objects and pods as what Prometheus scrapes. Pure; a small part of what prometheus-operator does.
 
-Fields it does not translate are refused by name, so that no test believes in them.
+Fields it does not translate are refused by name, so that no test believes in them. The pods are found here and not by
+Prometheus, as Debian builds it without Kubernetes.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["NotTranslated", "scrape_configs"]
+__all__ = ["Job", "NotTranslated", "jobs"]
 
 _SPEC = {"selector", "podTargetLabels", "podMetricsEndpoints"}
-_ENDPOINT = {"port", "path", "scheme", "interval", "scrapeTimeout", "params", "honorLabels"}
-_POD = "__meta_kubernetes_pod_"
+_ENDPOINT = {"port", "path", "scheme", "interval", "params", "honorLabels"}
 
 Json = dict[str, Any]
 
@@ -20,87 +21,87 @@ class NotTranslated(ValueError):
     """A PodMonitor uses a field that this does not know."""
 
 
-def scrape_configs(
-    monitors: Sequence[Mapping[str, Any]], discovery: Mapping[str, Any], *, interval: str | None = None
-) -> list[Json]:
-    """One scrape_config for each endpoint of each monitor, named as prometheus-operator names them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One endpoint of one monitor, named as prometheus-operator names it."""
 
-    Args:
-        discovery: what kubernetes_sd_config needs to reach the API server.
-        interval: replaces the monitors' own, for tests that cannot wait.
+    name: str
+    interval: str
+    scrape: Mapping[str, Any]  # further keys of its scrape_config
+    targets: list[Json] = field(default_factory=list)  # as file_sd_config reads them
+
+
+def jobs(monitors: Iterable[Mapping[str, Any]], pods: Sequence[Mapping[str, Any]]) -> list[Job]:
+    """What to scrape now.
+
+    Raises:
+        NotTranslated: a monitor asks for what this does not do.
     """
-    return [config for monitor in monitors for config in _of(monitor, discovery, interval)]
+    return [job for monitor in monitors for job in _of(monitor, pods)]
 
 
-def _of(monitor: Mapping[str, Any], discovery: Mapping[str, Any], interval: str | None) -> Iterator[Json]:
+def _of(monitor: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> Iterator[Job]:
     metadata, spec = monitor["metadata"], monitor["spec"]
     where = f"PodMonitor {metadata['namespace']}/{metadata['name']}"
     _refuse_others(where, spec, _SPEC)
+    chosen = [
+        pod
+        for pod in pods
+        if pod["metadata"]["namespace"] == metadata["namespace"]
+        and pod.get("status", {}).get("podIP")
+        and pod["status"].get("phase") not in ("Failed", "Succeeded")
+        and _selects(spec["selector"], pod["metadata"].get("labels", {}))
+    ]
     for index, endpoint in enumerate(spec["podMetricsEndpoints"]):
         _refuse_others(f"{where} endpoint {index}", endpoint, _ENDPOINT)
-        timing = {"scrape_interval": interval or endpoint.get("interval", "30s")}
-        if "scrapeTimeout" in endpoint and interval is None:
-            timing["scrape_timeout"] = endpoint["scrapeTimeout"]
-        yield {
-            "job_name": f"podMonitor/{metadata['namespace']}/{metadata['name']}/{index}",
-            **timing,
-            "honor_labels": endpoint.get("honorLabels", False),
-            "metrics_path": endpoint.get("path", "/metrics"),
-            "scheme": endpoint.get("scheme", "http"),
-            "params": endpoint.get("params", {}),
-            "kubernetes_sd_configs": [
-                {"role": "pod", "namespaces": {"names": [metadata["namespace"]]}, **discovery}
-            ],
-            "relabel_configs": [
-                *_selection(spec["selector"], endpoint["port"]),
-                *_labels(metadata, spec, endpoint),
-            ],
-        }
+        yield Job(
+            name=f"podMonitor/{metadata['namespace']}/{metadata['name']}/{index}",
+            interval=endpoint.get("interval", "30s"),
+            scrape={
+                "honor_labels": endpoint.get("honorLabels", False),
+                "metrics_path": endpoint.get("path", "/metrics"),
+                "scheme": endpoint.get("scheme", "http"),
+                "params": endpoint.get("params", {}),
+            },
+            targets=[target for pod in chosen for target in _targets(monitor, endpoint["port"], pod)],
+        )
 
 
-def _selection(selector: Mapping[str, Any], port: str) -> Iterator[Json]:
-    yield {"action": "drop", "source_labels": [f"{_POD}phase"], "regex": "(Failed|Succeeded)"}
-    for label, value in selector.get("matchLabels", {}).items():
-        yield _keep(f"{_POD}label_{_name(label)}", re.escape(value))
-    for expression in selector.get("matchExpressions", ()):
-        yield _expression(expression)
-    yield _keep(f"{_POD}container_port_name", re.escape(port))
+def _selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    exact = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+    return exact and all(_holds(expression, labels) for expression in selector.get("matchExpressions", ()))
 
 
-def _expression(expression: Mapping[str, Any]) -> Json:
-    label, values = _name(expression["key"]), "|".join(map(re.escape, expression.get("values", ())))
-    rules = {
-        "In": _keep(f"{_POD}label_{label}", values),
-        "NotIn": {**_keep(f"{_POD}label_{label}", values), "action": "drop"},
-        "Exists": _keep(f"{_POD}labelpresent_{label}", "true"),
-        "DoesNotExist": {**_keep(f"{_POD}labelpresent_{label}", "true"), "action": "drop"},
+def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    key, values = expression["key"], expression.get("values", ())
+    answers = {
+        "In": labels.get(key) in values,
+        "NotIn": labels.get(key) not in values,
+        "Exists": key in labels,
+        "DoesNotExist": key not in labels,
     }
-    return rules[expression["operator"]]
+    return answers[expression["operator"]]
 
 
-def _keep(label: str, regex: str) -> Json:
-    return {"action": "keep", "source_labels": [label], "regex": f"({regex})"}
-
-
-def _labels(
-    metadata: Mapping[str, Any], spec: Mapping[str, Any], endpoint: Mapping[str, Any]
-) -> Iterator[Json]:
-    for source, target in (
-        ("__meta_kubernetes_namespace", "namespace"),
-        (f"{_POD}container_name", "container"),
-        (f"{_POD}name", "pod"),
-    ):
-        yield {"source_labels": [source], "target_label": target}
-    yield {"target_label": "job", "replacement": f"{metadata['namespace']}/{metadata['name']}"}
-    for label in spec.get("podTargetLabels", ()):
-        name = _name(label)
-        yield {
-            "source_labels": [f"{_POD}label_{name}"],
-            "regex": "(.+)",
-            "target_label": name,
-            "replacement": "${1}",
-        }
-    yield {"target_label": "endpoint", "replacement": endpoint["port"]}
+def _targets(monitor: Mapping[str, Any], port: str, pod: Mapping[str, Any]) -> Iterator[Json]:
+    metadata, spec = pod["metadata"], pod["spec"]
+    labels = metadata.get("labels", {})
+    wanted = monitor["spec"].get("podTargetLabels", ())
+    for container in [*spec.get("initContainers", ()), *spec["containers"]]:
+        for offered in container.get("ports", ()):
+            if offered.get("name") != port:
+                continue
+            yield {
+                "targets": [f"{pod['status']['podIP']}:{offered['containerPort']}"],
+                "labels": {
+                    "job": f"{monitor['metadata']['namespace']}/{monitor['metadata']['name']}",
+                    "namespace": metadata["namespace"],
+                    "pod": metadata["name"],
+                    "container": container["name"],
+                    "endpoint": port,
+                    **{_name(key): labels[key] for key in wanted if key in labels},
+                },
+            }
 
 
 def _name(label: str) -> str:

@@ -12,20 +12,21 @@ import urllib.parse
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from tests.e2e.localcluster.controlplane import ControlPlane
-from tests.e2e.localcluster.credentials import write_private
 from tests.e2e.localcluster.process import Workplace, free_ports, wait_until
 
 from . import packages
 from .follow import Follower, Objects
-from .podmonitors import scrape_configs
+from .podmonitors import Job, jobs
 
 __all__ = ["Prometheus", "QueryFailed", "Sample"]
 
-_PATH = "/apis/monitoring.coreos.com/v1/podmonitors"
+_MONITORS = "/apis/monitoring.coreos.com/v1/podmonitors"
+_PODS = "/api/v1/pods"
 _READY_TIMEOUT_S = 60.0  # 1 s on an idle machine
 _POLL_S = 0.2
 
@@ -52,7 +53,6 @@ class Prometheus:
         """
         self._cluster = cluster
         self._interval = interval
-        self._written = ""
         self._stack = ExitStack()
         (self._port,) = free_ports(1)
         # Where there is a pod network the host has this address in it, from before it is entered here.
@@ -64,24 +64,19 @@ class Prometheus:
         with ExitStack() as stack:
             self._place = stack.enter_context(Workplace(prefix="agentic-prometheus-"))
             self._config = self._place.folder / "prometheus.json"  # JSON is YAML
-            write_private(self._place.folder / "token", self._cluster.admin_token)
-            follower = Follower(self._cluster, [_PATH], self._changed)
-            stack.enter_context(follower)  # writes the first configuration
-            process = self._place.start(
-                "prometheus",
-                [
-                    str(program),
-                    f"--config.file={self._config}",
-                    f"--storage.tsdb.path={self._place.folder / 'data'}",
-                    f"--web.listen-address={self._host}:{self._port}",
-                    "--web.enable-lifecycle",
-                    "--query.lookback-delta=1m",
-                    "--log.level=warn",
-                ],
-                env={"GOMAXPROCS": "1", "NO_PROXY": "*"},
-            )
+            _replace(self._config, {})
+            command = [
+                str(program),
+                f"--config.file={self._config}",
+                f"--storage.tsdb.path={self._place.folder / 'data'}",
+                f"--web.listen-address={self._host}:{self._port}",
+                "--web.enable-lifecycle",
+                "--log.level=warn",
+            ]
+            process = self._place.start("prometheus", command, env={"GOMAXPROCS": "1", "NO_PROXY": "*"})
             wait_until(self._ready, timeout_s=_READY_TIMEOUT_S, what="Prometheus", watch=[process])
-            self._reload()  # what changed between the first configuration and now
+            self._follower = Follower(self._cluster, [_MONITORS, _PODS], self._changed)
+            stack.enter_context(self._follower)
             self._stack = stack.pop_all()
         return self
 
@@ -95,7 +90,9 @@ class Prometheus:
 
         Raises:
             QueryFailed: the expression is wrong.
+            podmonitors.NotTranslated: so is a PodMonitor, since some time.
         """
+        self._follower.check()
         code, body = self._call("GET", f"/api/v1/query?{urllib.parse.urlencode({'query': expression})}")
         document: dict[str, Any] = json.loads(body)
         if code != 200:
@@ -114,44 +111,36 @@ class Prometheus:
         deadline_s = time.monotonic() + timeout_s
         while len(found := self.query(expression)) < count:
             if time.monotonic() > deadline_s:
-                up = "\n".join(
-                    f"  {s.labels.get('pod')} {s.labels.get('endpoint')}: {s.value:g}"
-                    for s in self.query("up")
-                )
                 raise QueryFailed(
-                    f"{expression}: {len(found)} series after {timeout_s:g} s, not {count}; up:\n{up}"
+                    f"{expression}: {len(found)} series after {timeout_s:g} s, not {count}; {self._scraped()}"
                 )
             time.sleep(_POLL_S)
         return found
 
+    def _scraped(self) -> str:
+        rows = (f"{s.labels.get('pod')} {s.labels.get('endpoint')}: {s.value:g}" for s in self.query("up"))
+        return "up is " + ("; ".join(rows) or "nothing")
+
     def _changed(self, collections: Mapping[str, Objects]) -> None:
-        """In the follower's thread."""
-        self._write(collections[_PATH])
-        if "prometheus" in self._place.processes:
+        """In the follower's thread: a file of targets for each job, which Prometheus follows by itself."""
+        monitors = [monitor for _, monitor in sorted(collections[_MONITORS].items())]
+        found = jobs(monitors, [pod for _, pod in sorted(collections[_PODS].items())])
+        for job in found:
+            _replace(self._targets(job), job.targets)
+        if _replace(self._config, {"scrape_configs": [self._scrape_config(job) for job in found]}):
             self._reload()
 
-    def _write(self, monitors: Objects) -> None:
-        discovery = {
-            "api_server": self._cluster.url,
-            "authorization": {"credentials_file": str(self._place.folder / "token")},
-            "tls_config": {"ca_file": str(self._cluster.ca)},
-        }
-        configs = scrape_configs(
-            [dict(m) for _, m in sorted(monitors.items())], discovery, interval=self._interval
-        )
-        defaults = (
-            {"scrape_interval": self._interval, "scrape_timeout": self._interval} if self._interval else {}
-        )
-        text = json.dumps({"global": defaults, "scrape_configs": configs})
-        partial = self._config.with_suffix(".partial")
-        partial.write_text(text)
-        partial.replace(self._config)
+    def _scrape_config(self, job: Job) -> dict[str, Any]:
+        interval = self._interval or job.interval
+        timing = {"scrape_interval": interval} | ({"scrape_timeout": interval} if self._interval else {})
+        files = [{"files": [str(self._targets(job))]}]
+        return {"job_name": job.name, **timing, **job.scrape, "file_sd_configs": files}
+
+    def _targets(self, job: Job) -> Path:
+        return self._place.folder / f"{job.name.replace('/', '.')}.targets.json"
 
     def _reload(self) -> None:
-        try:
-            code, body = self._call("POST", "/-/reload")
-        except OSError:
-            return  # not up yet: it reads the file when it is
+        code, body = self._call("POST", "/-/reload")
         if code != 200:
             raise QueryFailed(f"Prometheus refused its configuration: {body.decode()}")
 
@@ -171,3 +160,14 @@ class Prometheus:
             raise OSError(f"Prometheus broke off: {error}") from error
         finally:
             connection.close()
+
+
+def _replace(path: Path, document: object) -> bool:
+    """Write a file at once or not at all; whether it changed."""
+    text = json.dumps(document)
+    if path.exists() and path.read_text() == text:
+        return False
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(path)
+    return True
