@@ -14,25 +14,9 @@ from agentic_serving.errors import InvalidInput
 __all__ = ["replay"]
 
 
-class _Duration(click.ParamType):
-    """Seconds, written as Kubernetes writes durations: 90s, 2m, 1h30m."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, (int, float)):
-            return float(value)
-        try:
-            return float(value)
-        except ValueError:
-            pass
-        try:
-            return parse_duration(value)
-        except (InvalidInput, ValueError):
-            self.fail(f"{value!r} is no duration; write 90s, 2m or 1h30m", param, ctx)
-
-
-_DURATION = _Duration()
+def _seconds(_context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """A duration as Kubernetes writes it, in seconds."""
+    return None if value is None else parse_duration(value, parameter.opts[0])
 
 
 @click.command()
@@ -64,7 +48,12 @@ _DURATION = _Duration()
     "--gap-scale", type=float, default=1.0, show_default=True, help="Multiply gaps of tools and humans."
 )
 @click.option(
-    "--max-gap", type=_DURATION, default="60s", show_default=True, help="And wait at most this long."
+    "--max-gap",
+    callback=_seconds,
+    metavar="TIME",
+    default="60s",
+    show_default=True,
+    help="And wait at most this long.",
 )
 @click.option(
     "--time-scale",
@@ -79,7 +68,8 @@ _DURATION = _Duration()
 @click.option("--concurrency", type=int, default=8, show_default=True, help="Programs at the same time.")
 @click.option(
     "--duration",
-    type=_DURATION,
+    callback=_seconds,
+    metavar="TIME",
     help="Start programs over until then, with new words; running turns are finished. Without: each once.",
 )
 @click.option(
@@ -92,7 +82,9 @@ _DURATION = _Duration()
 @click.option(
     "--retries", type=int, default=4, show_default=True, help="How often a failed request is sent again."
 )
-@click.option("--timeout", type=_DURATION, default="10m", show_default=True, help="Of one request.")
+@click.option(
+    "--timeout", callback=_seconds, metavar="TIME", default="10m", show_default=True, help="Of one request."
+)
 @click.option(
     "--tool-choice",
     type=click.Choice(("none", "auto")),

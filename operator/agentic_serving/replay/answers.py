@@ -35,6 +35,12 @@ class Answer:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._reader = {
+            "chat": self._chat,
+            "completions": self._chat,
+            "messages": self._messages,
+            "responses": self._responses,
+        }[api]
         self._usage: dict[str, Any] = {}
         self.begun = False
         self.done = False
@@ -57,7 +63,7 @@ class Answer:
         kind = str(body.get("type") or event.type)
         if kind in ("error", "response.failed") or body.get("error"):
             raise AnswerFailed(_message(body))
-        _READERS[self._api](self, kind, body)
+        self._reader(kind, body)
 
     def whole(self, body: Mapping[str, Any]) -> None:
         """Take an answer that was not streamed."""
@@ -123,11 +129,3 @@ def _cached(usage: Mapping[str, Any]) -> int | None:
 def _message(body: Mapping[str, Any]) -> str:
     error = body.get("error") or (body.get("response") or {}).get("error") or body
     return str(error.get("message", error) if isinstance(error, dict) else error)
-
-
-_READERS = {
-    "chat": Answer._chat,
-    "completions": Answer._chat,
-    "messages": Answer._messages,
-    "responses": Answer._responses,
-}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import pairwise
 from math import ceil
 
 from agentic_serving.replay.layout import Part, layouts, tails
@@ -16,7 +17,32 @@ __all__ = ["Call", "Conversation", "Entry", "SessionText", "Tool"]
 #: catalogue is scaled down, so that names and braces do not outweigh the text.
 _TOOL_TOKENS = 500
 _MOST_TOOLS = 24
-_TOOL_NAMES = ["Bash", "Read", "Edit", "Write", "Glob", "Grep", "Task", "WebFetch", "WebSearch", "NotebookEdit", "TodoWrite", "BashOutput", "KillShell", "ExitPlanMode", "SlashCommand", "Skill", "AskUserQuestion", "ListMcpResources", "ReadMcpResource", "MultiEdit", "LS", "NotebookRead", "Monitor", "Schedule"]
+_TOOL_NAMES = [
+    "Bash",
+    "Read",
+    "Edit",
+    "Write",
+    "Glob",
+    "Grep",
+    "Task",
+    "WebFetch",
+    "WebSearch",
+    "NotebookEdit",
+    "TodoWrite",
+    "BashOutput",
+    "KillShell",
+    "ExitPlanMode",
+    "SlashCommand",
+    "Skill",
+    "AskUserQuestion",
+    "ListMcpResources",
+    "ReadMcpResource",
+    "MultiEdit",
+    "LS",
+    "NotebookRead",
+    "Monitor",
+    "Schedule",
+]
 #: Of an answer that calls a tool, this part is the call's argument.
 _ARGUMENT_PART = 0.5
 
@@ -119,8 +145,7 @@ class SessionText:
         n = min(_MOST_TOOLS, max(1, tokens // _TOOL_TOKENS))
         edges = [start + (stop - start) * i // n for i in range(n + 1)]
         return tuple(
-            Tool(_TOOL_NAMES[i], stream.text(low, high))
-            for i, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+            Tool(_TOOL_NAMES[i], stream.text(low, high)) for i, (low, high) in enumerate(pairwise(edges))
         )
 
     def _entry(

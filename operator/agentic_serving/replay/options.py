@@ -10,6 +10,23 @@ from agentic_serving.replay.clients import Client
 
 __all__ = ["Options"]
 
+_POSITIVE, _NOT_NEGATIVE, _ONE = "must be more than 0", "must not be negative", "must be at least 1"
+#: (field, smallest value or None for more than 0, what is said else).
+_BOUNDS: tuple[tuple[str, float | None, str], ...] = (
+    ("token_scale", None, _POSITIVE),
+    ("timeout_s", None, _POSITIVE),
+    ("stop_s", None, _POSITIVE),
+    ("duration_s", None, _POSITIVE),
+    ("tokens_per_word", None, _POSITIVE),
+    ("gap_scale", 0, _NOT_NEGATIVE),
+    ("max_gap_s", 0, _NOT_NEGATIVE),
+    ("time_scale", 0, _NOT_NEGATIVE),
+    ("retries", 0, _NOT_NEGATIVE),
+    ("max_output_tokens", 1, _ONE),
+    ("concurrency", 1, _ONE),
+    ("sessions", 1, _ONE),
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -72,25 +89,10 @@ class Options:
             )
         if not self.model:
             raise InvalidInput("--model", "must not be empty")
-        for name in ("token_scale", "timeout_s", "stop_s"):
-            self._positive(name)
-        for name in ("gap_scale", "max_gap_s", "time_scale"):
-            if getattr(self, name) < 0:
-                raise InvalidInput(_option(name), "must not be negative")
-        for name in ("max_output_tokens", "concurrency"):
-            if getattr(self, name) < 1:
-                raise InvalidInput(_option(name), "must be at least 1")
-        if self.sessions is not None and self.sessions < 1:
-            raise InvalidInput("--sessions", "must be at least 1")
-        if self.retries < 0:
-            raise InvalidInput("--retries", "must not be negative")
-        for name in ("duration_s", "tokens_per_word"):
-            if getattr(self, name) is not None:
-                self._positive(name)
-
-    def _positive(self, name: str) -> None:
-        if not getattr(self, name) > 0:
-            raise InvalidInput(_option(name), "must be more than 0")
+        for name, least, told in _BOUNDS:
+            value = getattr(self, name)
+            if value is not None and not (value > 0 if least is None else value >= least):
+                raise InvalidInput(_option(name), told)
 
     def url(self, path: str) -> str:
         """The address of an API's path, which begins with /v1."""
