@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry
 
-from agentic_serving.enginesim import chat, completions, messages, misc
+from agentic_serving.enginesim import chat, completions, messages, misc, responses
 from agentic_serving.enginesim.faults import Fault, anthropic_body, openai_body
 from agentic_serving.enginesim.knobs import Knobs
 from agentic_serving.enginesim.service import Service
@@ -26,6 +26,7 @@ _GENERATING: dict[str, Handler] = {
     "/v1/chat/completions": chat.completions,
     "/v1/completions": completions.complete,
     "/v1/messages": messages.messages,
+    "/v1/responses": responses.respond,
 }
 _POST: dict[str, Handler] = {
     "/v1/messages/count_tokens": messages.count_tokens,

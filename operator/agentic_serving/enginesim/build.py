@@ -15,6 +15,7 @@ from agentic_serving.capacity.profile import ModelProfile
 from agentic_serving.enginesim.answer import Planner
 from agentic_serving.enginesim.engine import Engine
 from agentic_serving.enginesim.knobs import Knobs
+from agentic_serving.enginesim.kvevents import BlockTokens, EventPublisher
 from agentic_serving.enginesim.lmtier import LMCacheTier
 from agentic_serving.enginesim.metrics import CacheInfo, EngineMetrics
 from agentic_serving.enginesim.options import ServeOptions
@@ -66,6 +67,7 @@ class Built:
     metrics: EngineMetrics
     transfer: Transfer
     lmcache: LMCacheTier | None
+    events: EventPublisher | None
 
 
 def sizes_of(options: ServeOptions, knobs: Knobs) -> Sizes:
@@ -169,7 +171,19 @@ def build(options: ServeOptions, knobs: Knobs, pacer: Pacer) -> Built:
         metrics=metrics,
         transfer=transfer,
         lmcache=lmcache,
+        events=_events(options, knobs, engine),
     )
+
+
+def _events(options: ServeOptions, knobs: Knobs, engine: Engine) -> EventPublisher | None:
+    """The publisher of KV events, if they are asked for."""
+    config = options.kv_events
+    if not config.get("enable_kv_cache_events") or config.get("publisher", "zmq") != "zmq":
+        return None
+    tokens = BlockTokens(options.block_tokens)
+    publisher = EventPublisher(config, engine.names, tokens, as_int=knobs.int_hashes)
+    engine.observe(publisher)
+    return publisher
 
 
 def _service(

@@ -1,7 +1,7 @@
 """POST /v1/chat/completions. Source: vLLM 0.33.0, vllm/entrypoints/openai/chat_completion."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -26,6 +26,7 @@ __all__ = [
     "new_call_id",
     "priority_of",
     "stops",
+    "template_function",
     "usage_wanted",
 ]
 
@@ -80,12 +81,7 @@ def chat_tools(tools: Iterable[dict[str, Any]]) -> tuple[ToolSpec, ...]:
     """Tools in the form of Chat Completions; templates get vLLM's fields, unset ones as null."""
     found = []
     for tool in tools:
-        function = {"name": "", "description": None, "parameters": None, "strict": None, **tool["function"]}
-        function = {
-            key: value
-            for key, value in function.items()
-            if key in ("name", "description", "parameters", "strict")
-        }
+        function = template_function(tool["function"])
         found.append(
             ToolSpec(
                 name=str(function["name"]),
@@ -94,6 +90,15 @@ def chat_tools(tools: Iterable[dict[str, Any]]) -> tuple[ToolSpec, ...]:
             )
         )
     return tuple(found)
+
+
+def template_function(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool's function as vLLM hands it to templates: declared fields, `strict` only where it is set."""
+    function = {name: given.get(name) for name in ("name", "description", "parameters")}
+    for name in ("strict", "defer_loading"):
+        if given.get(name) is not None:
+            function[name] = given[name]
+    return function
 
 
 def check_tools(service: Service, choice: ToolChoice) -> None:

@@ -53,11 +53,11 @@ def _prompt(body: CompletionRequest) -> str | list[int]:
     if body.n != 1:
         raise Fault("the engine simulator answers n=1 only", param="n")
     prompt = body.prompt
+    if not prompt:
+        raise refused("Either prompt or prompt_embeds must be provided and non-empty.", "prompt")
     if isinstance(prompt, str):
-        if not prompt:
-            raise refused("Either prompt or prompt_embeds must be provided and non-empty.", "prompt")
         return prompt
-    if all(isinstance(part, int) for part in prompt) and prompt:
+    if all(isinstance(part, int) for part in prompt):
         return [part for part in prompt if isinstance(part, int)]
     if len(prompt) != 1:
         raise Fault("the engine simulator answers one prompt per request", param="prompt")

@@ -6,7 +6,7 @@ speed, and without waiting in tests.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentic_serving.enginesim.hashing import block_hashes
@@ -32,6 +32,7 @@ class Job:
     max_tokens: int | None = None  # as asked
     finish: str = "stop"  # why the answer ends where it does
     source: Mapping[str, Any] = field(default_factory=dict)  # kv_transfer_params
+    hashes: Sequence[bytes] = ()  # of the full blocks; the engine fills them in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +155,7 @@ class Engine:
             hold_kv=job.hold_kv,
         )
         self.replica.admit(request, self._pacer.now_s())
+        job = replace(job, hashes=hashes)
         handle = Handle(job)
         self._live[job.id] = handle
         self._idle.clear()

@@ -134,7 +134,7 @@ def _tools(body: CountRequest) -> tuple[ToolSpec, ...]:
     found = []
     for tool in body.tools or ():
         schema = {**tool.input_schema, **({} if "type" in tool.input_schema else {"type": "object"})}
-        function = {"name": tool.name, "description": tool.description, "parameters": schema, "strict": None}
+        function = {"name": tool.name, "description": tool.description, "parameters": schema}
         template = {"type": "function", "function": function}
         found.append(ToolSpec(name=tool.name, parameters=schema, template=template))
     return tuple(found)

@@ -93,7 +93,7 @@ class ChatRequest(_Sampling):
 
 
 class CompletionRequest(_Sampling):
-    prompt: str | list[int] | list[str] | list[list[int]]
+    prompt: str | list[int] | list[str] | list[list[int]] | None = None
     max_tokens: int | None = 16
     n: int = 1
     stop: str | list[str] | None = None

@@ -48,6 +48,8 @@ async def _start(built: Built, options: ServeOptions, knobs: Knobs, stack: conte
     steps = asyncio.create_task(built.engine.run())
     stack.push_async_callback(_cancelled, steps)
     stack.push_async_callback(built.transfer.close)
+    if built.events is not None:
+        stack.push_async_callback(built.events.close)
     if built.lmcache is not None:
         stack.push_async_callback(built.lmcache.close)
     await _listen(app, options.host, options.port, stack, keep_alive_s=knobs.keep_alive_s)

@@ -113,7 +113,6 @@ class Service:
     dev_mode: bool = False
     draining: bool = False
     load: int = 0  # requests being answered, for /load
-    stored: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # messages by response id
 
     @property
     def since_033(self) -> bool:
@@ -198,12 +197,13 @@ class Service:
             )
 
     def _check_length(self, tokens: int) -> None:
+        """vLLM's tokenizer stops one token behind the limit, so its message tells no more than that."""
         if tokens > self.max_model_len:
             raise refused(
                 f"This model's maximum context length is {self.max_model_len} tokens. However, your prompt contains "
-                f"{tokens} input tokens, which exceeds this limit even without any output tokens. "
+                f"at least {self.max_model_len + 1} input tokens, which exceeds this limit even without any output tokens. "
                 "Please reduce the length of the input prompt.",
-                "input_tokens", tokens,
+                "input_tokens", self.max_model_len + 1,
             )  # fmt: skip
         if tokens == 0:
             raise Fault("The decoder prompt cannot be empty")

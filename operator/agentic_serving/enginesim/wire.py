@@ -1,6 +1,7 @@
 """What every handler needs of HTTP: bodies in, JSON and server-sent events out."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -27,19 +28,25 @@ async def body_of(request: web.Request, schema: type[_Body]) -> _Body:
     try:
         data = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        entry = {
-            "type": "json_invalid",
-            "loc": f"body.{error.pos}",
-            "msg": "JSON decode error",
-            "input": "{}",
-        }
-        fault = invalid(str(entry))
-        fault.param = f"body.{error.pos}"
-        raise fault from None
+        raise _no_json(error) from None
     try:
         return schema.model_validate(data)
     except ValidationError as error:
         raise invalid(error) from None
+
+
+def _no_json(error: orjson.JSONDecodeError) -> Fault:
+    """As FastAPI says it: where the body stops being JSON, and what the standard library's parser says."""
+    try:
+        json.loads(error.doc)
+        message, position = error.msg, error.pos
+    except json.JSONDecodeError as plain:
+        message, position = plain.msg, plain.pos
+    place = f"body.{position}"
+    entry = {"type": "json_invalid", "loc": place, "msg": "JSON decode error", "input": "<dict of 0 items>"}
+    fault = invalid(str({**entry, "ctx": {"error": message}}))
+    fault.param = place
+    return fault
 
 
 def json_answer(body: object, status: int = 200) -> web.Response:
