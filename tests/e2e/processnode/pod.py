@@ -257,11 +257,12 @@ class PodWorker:
 
     async def _publish(self) -> None:
         """Write the status if it differs from what was written last."""
+        running = any(r.state == "running" for r in self._records)
         facts = PodFacts(
             host_ip=self._node.network.node_ip,
             pod_ip=self._net.ip if self._net else "",
             started_at_s=self._started_at_s,
-            verdict=self._verdict,
+            verdict=None if running else self._verdict,  # a pod is not over while something of it runs
         )
         status = pod_status(self.pod, self._records, facts, time.time())
         if status == self._published or self._gone.is_set():
