@@ -16,7 +16,7 @@ from agentic_serving.fleet.profile import StepProfile
 from agentic_serving.fleet.runs import cut
 from agentic_serving.fleet.scheduler import Plan, Scheduler
 from agentic_serving.fleet.sequence import Sequence, State
-from agentic_serving.fleet.tiers import BlockLink, Tier
+from agentic_serving.fleet.tiers import BlockLink, StoresOn, Tier
 from agentic_serving.fleet.types import Counters, Finished, Limits, Outcome, Request, Stats, Step
 
 __all__ = ["MANY_STEPS", "Replica"]
@@ -227,7 +227,9 @@ class Replica:
     def _uniform_steps(self, current: Passes, most: int) -> int:
         """How many passes are like the first: the same requests decode, nobody ends before the last one.
 
-        Who waits goes on waiting: the queue has just been tried, and free blocks only become fewer.
+        Who waits goes on waiting: the queue has just been tried, and free blocks only become fewer. That is exact
+        but for two cases, which are looked at again only at the step's end: a write that arrives in a tier, and
+        answers that have blocks in common with each other or with a waiting prompt.
         """
         plan = current.plan
         if current.step.prefill_tokens or plan.preempted or plan.admitted:
@@ -258,7 +260,7 @@ class Replica:
         before = sequence.computed
         sequence.computed += count
         self.counters.computed_tokens += count
-        self._store_computed(sequence, before)
+        self._store(sequence, before, "computed", step.end_s)
         emitted = step.n_steps if sequence.computed >= sequence.tokens else 0
         if emitted:
             sequence.emit(emitted, step.end_s)
@@ -266,7 +268,7 @@ class Replica:
         return emitted
 
     def _finish(self, sequence: Sequence, now_s: float) -> Finished:
-        self._store(sequence, sequence.computed, "finish", now_s)
+        self._store(sequence, 0, "finish", now_s)
         del self._live[sequence.id]
         if sequence.request.hold_kv:
             self._held[sequence.id], sequence.holding = sequence.holding, Holding()
@@ -274,20 +276,16 @@ class Replica:
         self.counters.finished += 1
         return sequence.finish(now_s)
 
-    def _store_computed(self, sequence: Sequence, before: int) -> None:
+    def _store(self, sequence: Sequence, before: int, when: StoresOn, now_s: float) -> None:
+        """Write the full blocks into the tiers that store at this moment, if there are more than at `before`."""
         size = self.limits.block_size
-        if self._scheduler.tiers and sequence.computed // size > before // size:
-            self._store(sequence, sequence.computed, "computed", self.busy_until_s)
-
-    def _store(self, sequence: Sequence, tokens: int, when: str, now_s: float) -> None:
-        """Write what is full into the tiers that store at this moment."""
         for tier in self._scheduler.tiers:
             if tier.stores_on != when:
                 continue
-            reach = min(tokens, sequence.request.prompt_tokens) if tier.prompt_only else tokens
-            chain = cut(sequence.request.runs, 0, reach // self.limits.block_size)
-            if chain:
-                tier.store(chain, now_s)
+            limit = sequence.request.prompt_tokens if tier.prompt_only else sequence.computed
+            full = min(sequence.computed, limit) // size
+            if full > min(before, limit) // size:
+                tier.store(cut(sequence.request.runs, 0, full), now_s)
 
     def _take_events(self, now_s: float) -> tuple[CacheEvent, ...]:
         journal = self._pool.journal

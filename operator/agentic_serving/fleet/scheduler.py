@@ -69,6 +69,8 @@ class Scheduler:
     def schedule(self, now_s: float) -> Plan:
         plan = Plan(now_s, self.limits.max_batched_tokens)
         self._schedule_running(plan)
+        while not plan.items and self.running:  # the first one preempted itself: vLLM's step would be empty
+            self._schedule_running(plan)
         if not plan.items or not plan.preempted:
             self._schedule_waiting(plan)
         return plan
