@@ -75,7 +75,7 @@ LARGE_EXPRESSIONS = (
 )
 def test_envoy_accepts_every_shape(release: str, programs: tuple[ProgramRoute, ...], tmp_path: Path) -> None:
     rendered = envoy_config(
-        EnvoyInputs(release=load_release(release), programs=programs, request_timeout_s=1800)
+        EnvoyInputs(release=load_release(release), programs=programs, request_timeout_s=1800, drain_s=300)
     )
     assert not rendered.ordering.problems
     assert refusal(rendered.config, tmp_path) == ""
@@ -92,7 +92,7 @@ def test_envoy_compiles_every_expression_that_we_let_through(tmp_path: Path) -> 
         program(f"p{i}", headers=(header("x-a", pattern, regex=True),))
         for i, pattern in enumerate(LARGE_EXPRESSIONS)
     )
-    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=programs, request_timeout_s=60))
+    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=programs, request_timeout_s=60, drain_s=300))
     assert refusal(rendered.config, tmp_path) == ""
 
 
@@ -141,13 +141,13 @@ def test_envoy_compiles_random_expressions_that_we_let_through(tmp_path: Path) -
     programs = tuple(
         program(f"p{i}", headers=(header("x-a", pattern, regex=True),)) for i, pattern in enumerate(accepted)
     )
-    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=programs, request_timeout_s=60))
+    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=programs, request_timeout_s=60, drain_s=300))
     assert refusal(rendered.config, tmp_path) == ""
 
 
 def test_an_expression_that_re2_refuses_would_take_everything_down(tmp_path: Path) -> None:
     """Why expressions are checked at all."""
-    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=(NARROW,), request_timeout_s=60))
+    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=(NARROW,), request_timeout_s=60, drain_s=300))
     routes = rendered.config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
     host = routes["typed_config"]["route_config"]["virtual_hosts"][0]
     narrow = next(route for route in host["routes"] if len(route["match"].get("headers", [])) == 2)
@@ -158,7 +158,7 @@ def test_an_expression_that_re2_refuses_would_take_everything_down(tmp_path: Pat
 @pytest.fixture(scope="module")
 def envoy() -> Iterator[RunningEnvoy]:
     """The rendered chain without its picker, in front of an echo."""
-    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=PROGRAMS, request_timeout_s=60))
+    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=PROGRAMS, request_timeout_s=60, drain_s=300))
     with echo() as upstream, running(without_picker(rendered.config, upstream.endpoint)) as ready:
         yield ready
 
@@ -302,7 +302,7 @@ def test_a_body_of_megabytes_passes(envoy: RunningEnvoy) -> None:
 
 def test_without_a_picker_no_pod_is_reached() -> None:
     """Fail closed: no picker, no pod, even for a request that names one."""
-    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=(), request_timeout_s=60))
+    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=(), request_timeout_s=60, drain_s=300))
     with echo() as upstream, running(rendered.config, picker_port=1) as ready:
         answer = ready.post([(LLMD.headers.destination, upstream.endpoint)])
     assert answer.code in (500, 503)

@@ -63,7 +63,9 @@ def router(
     """Envoy and picker as rendered, once the picker knows both pods."""
     inputs = PICKER_VARIANTS[variant] if isinstance(variant, str) else variant
     release = inputs.release
-    envoy = envoy_config(EnvoyInputs(release=release, programs=(CODER,), request_timeout_s=envoy_timeout_s))
+    envoy = envoy_config(
+        EnvoyInputs(release=release, programs=(CODER,), request_timeout_s=envoy_timeout_s, drain_s=300)
+    )
     with picker(pool, release, picker_config(inputs)) as chosen:
         wait_until(
             lambda: READY.search(chosen.metrics()) is not None,

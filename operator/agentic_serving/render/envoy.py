@@ -30,6 +30,7 @@ __all__ = [
     "READY_PORT",
     "EnvoyConfig",
     "EnvoyInputs",
+    "connection_age_s",
     "envoy_config",
     "to_yaml",
 ]
@@ -47,6 +48,8 @@ MAX_CONNECTIONS = 50_000
 REGEX_PROGRAM_SIZE = 1_000_000
 #: The picker's 429 after its TTL comes before Envoy's 408.
 GRACE_S = 5
+#: A connection costs its client one round trip; once a minute is nothing.
+MAX_CONNECTION_AGE_S = 60
 
 _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _EDGE = "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
@@ -62,6 +65,7 @@ class EnvoyInputs:
     release: PickerRelease
     programs: tuple[ProgramRoute, ...]
     request_timeout_s: int
+    drain_s: int  # from leaving the Service to SIGTERM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +106,11 @@ def envoy_config(inputs: EnvoyInputs) -> EnvoyConfig:
     return EnvoyConfig(config=config, rules=_rules(inputs, ordering), ordering=ordering)
 
 
+def connection_age_s(drain_s: int) -> int:
+    """How old a client's connection may become, seconds: a quarter of the drain, so that none outlives it."""
+    return max(1, min(MAX_CONNECTION_AGE_S, drain_s // 4))
+
+
 def to_yaml(config: Mapping[str, Any]) -> str:
     """Text for a ConfigMap: equal configurations give equal text."""
     return yamltext.dump(config, width=4096)
@@ -119,8 +128,10 @@ def _http_listener(inputs: EnvoyInputs, programs: tuple[ProgramRoute, ...]) -> d
         "stream_idle_timeout": timeout,
         "common_http_protocol_options": {
             "max_stream_duration": f"{inputs.request_timeout_s + GRACE_S}s",
+            "max_connection_duration": f"{connection_age_s(inputs.drain_s)}s",
             "headers_with_underscores_action": "ALLOW",
         },
+        "http1_safe_max_connection_duration": True,  # the last answer says `connection: close`; none is cut
         "http2_protocol_options": _http2_windows(),
         "early_header_mutation_extensions": [
             {"name": "edge", "typed_config": {"@type": _EDGE, "mutations": edge_mutations()}}
@@ -237,6 +248,12 @@ def _rules(inputs: EnvoyInputs, ordering: Ordering) -> tuple[Rule, ...]:
             id="envoy/timeouts",
             reason=f"A request may take {inputs.request_timeout_s} s, queueing included; Envoy's default is 15 s.",
             source="spec.router.requestTimeout",
+        ),
+        Rule(
+            id="envoy/connections",
+            reason=f"After {connection_age_s(inputs.drain_s)} s a connection is closed behind its last answer: clients keep connections "
+            "for as long as they talk, and one that is held to a router pod which has left the Service would be cut at its end.",
+            source="spec.disruption.drainTimeout; Envoy common_http_protocol_options.max_connection_duration",
         ),
         Rule(
             id="envoy/picker",

@@ -113,7 +113,12 @@ def plan_router(basis: Basis, pools: tuple[PlannedPool, ...]) -> PlannedRouter:
     """The router's configuration; not to be asked for where `router_refusals` has findings."""
     inputs = _picker_inputs(basis, pools)
     envoy = envoy_config(
-        EnvoyInputs(release=basis.release, programs=routes(basis), request_timeout_s=basis.request_timeout_s)
+        EnvoyInputs(
+            release=basis.release,
+            programs=routes(basis),
+            request_timeout_s=basis.request_timeout_s,
+            drain_s=_sleep_s(basis),
+        )
     )
     return PlannedRouter(picker=picker_config(inputs), envoy=envoy, capabilities=picker_capabilities(inputs))
 
@@ -188,10 +193,13 @@ def config_map(basis: Basis, router: PlannedRouter) -> Manifest:
     return Manifest(body=body, rules=(_CONFIG, *router.envoy.rules, *router.picker.rules))
 
 
+def _sleep_s(basis: Basis) -> int:
+    return max(basis.drain_s, MIN_SLEEP_S)
+
+
 def router_pod(basis: Basis, config: Manifest, router: PlannedRouter) -> dict[str, Any]:
     """The router's pod template, before the user's own is merged over it."""
     owner = basis.owner
-    sleep_s = max(basis.drain_s, MIN_SLEEP_S)
     args = picker_args(
         basis.release,
         router.picker,
@@ -205,8 +213,8 @@ def router_pod(basis: Basis, config: Manifest, router: PlannedRouter) -> dict[st
         annotations={names.CONFIG_HASH_ANNOTATION: canonical_hash(config.body["data"])},
         selector=owner.selector("router"),
         service_account=owner.child("router"),
-        termination_grace_s=sleep_s + PICKER_EXIT_S,
-        pre_stop_s=sleep_s,
+        termination_grace_s=_sleep_s(basis) + PICKER_EXIT_S,
+        pre_stop_s=_sleep_s(basis),
         envoy_image=image("envoy"),
         picker_image=picker_image(basis),
         picker_args=list(args),

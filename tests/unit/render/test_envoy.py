@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentic_serving.api.program import HeaderMatch
-from agentic_serving.render.envoy import EnvoyInputs, envoy_config, to_yaml
+from agentic_serving.render.envoy import EnvoyInputs, connection_age_s, envoy_config, to_yaml
 from agentic_serving.render.envoy_routes import SESSION
 from agentic_serving.render.matching import ProgramRoute
 from agentic_serving.render.releases import load_release
@@ -18,7 +18,9 @@ LLMD = load_release("llm-d-0.10")
 
 
 def render(*programs: ProgramRoute, timeout_s: int = 1800) -> dict[str, Any]:
-    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=programs, request_timeout_s=timeout_s))
+    rendered = envoy_config(
+        EnvoyInputs(release=LLMD, programs=programs, request_timeout_s=timeout_s, drain_s=300)
+    )
     return dict(rendered.config)
 
 
@@ -117,7 +119,9 @@ def test_percent_signs_of_names_stay_data() -> None:
 def test_headers_are_those_of_the_release(release: str) -> None:
     chosen = load_release(release)
     program = ProgramRoute(namespace="n", name="p", clients=("Codex",), objective_name="o")
-    rendered = envoy_config(EnvoyInputs(release=chosen, programs=(program,), request_timeout_s=60))
+    rendered = envoy_config(
+        EnvoyInputs(release=chosen, programs=(program,), request_timeout_s=60, drain_s=300)
+    )
     text = to_yaml(rendered.config)
     assert f"key: {chosen.headers.fairness}" in text
     assert f"key: {chosen.headers.objective}" in text
@@ -159,7 +163,13 @@ def test_hostile_strings_stay_data(programs: list[ProgramRoute]) -> None:
 
 def test_rules_name_programs_in_the_order_they_are_tried() -> None:
     program = ProgramRoute(namespace="n", name="coder", clients=("Codex",))
-    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=(program,), request_timeout_s=60))
+    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=(program,), request_timeout_s=60, drain_s=300))
     reasons = {rule.id: rule.reason for rule in rendered.rules}
     assert "coder, then default" in reasons["envoy/programs"]
     assert len(reasons) == len(rendered.rules)
+
+
+@pytest.mark.parametrize("drain_s", [5, 30, 300, 3600])
+def test_no_connection_outlives_the_drain_of_its_pod(drain_s: int) -> None:
+    """Half of the drain at least is left for the last answer of a connection that has reached its age."""
+    assert 1 <= connection_age_s(drain_s) <= drain_s / 2
