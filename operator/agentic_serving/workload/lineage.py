@@ -11,7 +11,8 @@ __all__ = ["bases", "with_bases"]
 #: How many earlier turns are compared. On 159 Claude Code sessions (11,142 turns), looking back 64 turns instead changes
 #: 13 bases.
 _LOOK_BACK = 16
-#: A prompt that keeps all but this many blocks of the one before extends it: no need to look further back.
+#: A prompt that keeps all but this many blocks of the one before extends it (if that is nine tenths of a short one): no need to
+#: look further back.
 _NEARLY_ALL = 2
 
 
@@ -32,6 +33,7 @@ def _base(prompts: Sequence[Runs], index: int) -> int | None:
         common = common_blocks(prompts[earlier], prompts[index])
         if common > shared:
             best, shared = earlier, common
-        if common and common >= n_blocks(prompts[earlier]) - _NEARLY_ALL:
+        held = n_blocks(prompts[earlier])
+        if common >= held - _NEARLY_ALL and common * 10 >= held * 9:
             break
     return best
