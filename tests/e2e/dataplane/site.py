@@ -95,6 +95,12 @@ class Stack:
             found += [json.loads(line) for line in lines]
         return found
 
+    def complaints(self) -> str:
+        """What Envoy says about requests that did not end well, for the message of a failed test."""
+        odd = [e for e in self.access_log() if e.get("code") != 200 or e.get("flags") not in (None, "-")]
+        keys = ("time", "code", "flags", "details", "duration_ms", "pod")
+        return "\n".join(str({k: e.get(k) for k in keys}) for e in odd)
+
     def served_by(self, session: str, *, turns: int) -> list[str]:
         """The addresses that answered the first `turns` turns of a session, in order; waits for the log to tell."""
 
