@@ -166,7 +166,7 @@ def _check(body: ChatRequest, service: Service) -> None:
     Raises:
         Fault: 400.
     """
-    if body.stream_options and not body.stream:
+    if body.stream_options and body.stream_options.model_fields_set and not body.stream:
         raise refused("Stream options can only be defined when `stream=True`.", "stream_options")
     if body.tools == []:
         raise refused(

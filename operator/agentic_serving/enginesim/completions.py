@@ -48,7 +48,7 @@ def _prompt(body: CompletionRequest) -> str | list[int]:
     Raises:
         Fault: 400, there is none, or more than the simulator answers.
     """
-    if body.stream_options and not body.stream:
+    if body.stream_options and body.stream_options.model_fields_set and not body.stream:
         raise refused("Stream options can only be defined when `stream=True`.", "stream_options")
     if body.n != 1:
         raise Fault("the engine simulator answers n=1 only", param="n")

@@ -76,7 +76,7 @@ def invalid(errors: ValidationError | str) -> Fault:
     if isinstance(errors, str):
         return Fault(f"1 validation error:\n  {errors}", kind=HTTPStatus.BAD_REQUEST.phrase, shaped=False)
     found = errors.errors(include_url=False)
-    lines = [f"  {_line(dict[str, Any](error))}" for error in found[:_MOST_REPORTED]]
+    lines = [f"  {_line({**error})}" for error in found[:_MOST_REPORTED]]
     if len(found) > _MOST_REPORTED:
         lines.append(f"  ...and {len(found) - _MOST_REPORTED} more errors")
     label = "error" if len(found) == 1 else "errors"
@@ -89,7 +89,7 @@ def _path(location: Sequence[int | str]) -> str:
 
 
 def _line(error: dict[str, Any]) -> str:
-    shown = {key: error[key] for key in ("type", "loc", "msg", "input") if key in error}
+    shown: dict[str, Any] = {key: error[key] for key in ("type", "loc", "msg", "input") if key in error}
     shown["loc"] = _path(error["loc"])
     shown["input"] = _summary(error.get("input"))
     if "ctx" in error:

@@ -77,7 +77,7 @@ _SPECIAL = ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "<think
 _SPECIAL_IDS = {text: number for number, text in enumerate(_SPECIAL)}
 _SPLIT = re.compile("(" + "|".join(map(re.escape, _SPECIAL)) + ")")
 #: As GPT-2 splits, with words of at most eight letters: 1.3 tokens an English word, as usual for BPE.
-_PIECES = re.compile(r" ?[^\W\d_]{1,8}| ?\d{1,3}| ?[^\w\s]{1,4}|_+| ?\s*\n\s*|\s+")
+_PIECES = re.compile(r" ?[^\W\d_]{1,8}| ?\d{1,3}| ?[^\w\s]{1,4}|_+|\s*\n+|\s+(?!\S)|\s+")
 _VOWELS, _CONSONANTS = "aeiou", "bcdfgklmnprstvz"
 #: Ids of pieces begin above the special ones; 31 bits, as vocabularies are small but never negative.
 _FIRST_PIECE_ID, _ID_SPACE = 64, 2**31 - 64
