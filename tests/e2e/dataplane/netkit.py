@@ -39,7 +39,7 @@ http.server.ThreadingHTTPServer(("0.0.0.0", int(sys.argv[2])), Handler).serve_fo
 _CLIENT = """
 import sys, urllib.error, urllib.request
 try:
-    print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode(), end="")
+    print(urllib.request.urlopen(sys.argv[1], timeout=float(sys.argv[2])).read().decode(), end="")
 except urllib.error.URLError as error:
     print(type(error.reason).__name__, error.reason, end="")
     sys.exit(3)
@@ -52,14 +52,16 @@ class Refused(ConnectionError):
     """The connection was refused, by a pod or in the name of a Service without endpoints."""
 
 
-def ask(url: str, *, network: Network | None = None, pod: PodNet | None = None) -> str:
+def ask(
+    url: str, *, network: Network | None = None, pod: PodNet | None = None, timeout_s: float = 5.0
+) -> str:
     """What a URL answers, asked from a pod, or from the host.
 
     Raises:
         Refused: the connection was.
         OSError: anything else.
     """
-    client = [sys.executable, "-I", "-c", _CLIENT, url]
+    client = [sys.executable, "-I", "-c", _CLIENT, url, str(timeout_s)]
     command = network.enter(pod.netns, client) if network and pod else client
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=30, env={"NO_PROXY": "*"}

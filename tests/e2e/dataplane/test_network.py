@@ -136,6 +136,35 @@ def test_only_ready_pods_get_requests_and_without_any_they_are_refused(pods: Pod
     assert answering(3) == {"two"}
 
 
+def test_network_policies_keep_out_whom_they_do_not_name(pods: Pods) -> None:
+    control_plane, network = pods.cluster, pods.network
+    guarded, friend, other = (pods.create(name, app=name) for name in ("guarded", "friend", "other"))
+    service = f"http://{pods.expose('guarded')}/"
+    own = f"http://{guarded.ip}:{PORT}/"
+    _eventually(lambda: _answers(service), "the Service to answer")
+    assert ask(own, network=network, pod=other).startswith("guarded")
+
+    def kept_out(url: str, pod: PodNet) -> bool:
+        try:
+            ask(url, network=network, pod=pod, timeout_s=1)
+        except OSError as error:
+            return "timed out" in str(error)
+        return False
+
+    policies = f"/apis/networking.k8s.io/v1/namespaces/{pods.namespace}/networkpolicies"
+    rule = {"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}], "ports": [{"port": "http"}]}
+    spec = {"podSelector": {"matchLabels": {"app": "guarded"}}, "policyTypes": ["Ingress"], "ingress": [rule]}
+    answer = control_plane.request("POST", policies, {"metadata": {"name": "guard"}, "spec": spec})
+    assert answer.code == 201, answer.body
+    _eventually(lambda: kept_out(own, other), "the policy to hold")
+    assert kept_out(service, other), "a Service is no way round a policy"
+    for pod in (friend, guarded):
+        assert ask(service, network=network, pod=pod).startswith("guarded")
+    assert ask(own).startswith("guarded"), "the host is where probes come from"
+    control_plane.request("DELETE", f"{policies}/guard")
+    _eventually(lambda: not kept_out(own, other), "the policy to be lifted")
+
+
 def test_names_resolve_as_in_the_pods_namespace_and_follow_what_changes(pods: Pods) -> None:
     control_plane, network = pods.cluster, pods.network
     pod = pods.create("one", app="peers")

@@ -77,13 +77,11 @@ class Images:
     def _table(self) -> Mapping[str, _Make]:
         table: dict[str, _Make] = {}
         images = _yaml(_ROOT / "templates" / "images.yaml")
-        packages = _packages()
         for component in ("tokenizer", "vllm"):  # vllm last: its variant says which packages are in the image
             for variant, entry in images[component].items():
-                held = packages.get(variant, ())
-                table[_split(entry["image"])[0]] = partial(self._vllm, lmcache="lmcache" in held)
+                table[_split(entry["image"])[0]] = partial(self._vllm, variant)
         for image in _example_engines():
-            table[_split(image)[0]] = partial(self._vllm, lmcache=True)
+            table[_split(image)[0]] = partial(self._vllm, None)
         repository, tag = _split(images["envoy"]["default"]["image"])
         table[repository] = partial(_envoy, tag)
         for release in (_yaml(file) for file in sorted((_ROOT / "templates" / "pickers").glob("*.yaml"))):
@@ -92,15 +90,18 @@ class Images:
         table[_split(TEST_IMAGE)[0]] = lambda _tag: Program(entrypoint=())
         return table
 
-    def _vllm(self, tag: str, *, lmcache: bool) -> Program:
+    def _vllm(self, variant: str | None, tag: str) -> Program:
+        """`variant`: of vLLM's own images; None for a user's, which hold LMCache as well."""
         if self._engine == "vllm":
             return self._real_vllm(tag)
+        release = tag.removeprefix("v").partition("-")[0]  # 0.33.0-cu130 is 0.33.0
+        lmcache = variant is None or "lmcache" in _packages(release, variant)
         folders = [_HERE / "images-sim" / "vllm"] + [_HERE / "images-sim" / "lmcache"] * lmcache
         env = {
             "AGENTIC_PYTHON": sys.executable,
             "PYTHONPATH": str(_ROOT / "operator"),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "ENGINESIM_VERSION": tag.removeprefix("v"),
+            "ENGINESIM_VERSION": release,
         }
         return Program(entrypoint=("vllm", "serve"), path=tuple(folders), env=env)
 
@@ -128,10 +129,11 @@ def _yaml(path: Path) -> dict[str, Any]:
     return document
 
 
-def _packages() -> Mapping[str, tuple[str, ...]]:
-    """Connector packages in vLLM's own images, by variant; the newest version's."""
-    versions = _yaml(_ROOT / "templates" / "engines" / "vllm.yaml")["versions"]
-    return {variant: tuple(names) for variant, names in versions[-1]["packages"].items()}
+def _packages(release: str, variant: str) -> tuple[str, ...]:
+    """Connector packages in vLLM's own images of a release; of the default one where it has no table."""
+    data = _yaml(_ROOT / "templates" / "engines" / "vllm.yaml")
+    tables = {table["version"]: table for table in data["versions"]}
+    return tuple(tables.get(release, tables[data["default"]])["packages"].get(variant, ()))
 
 
 def _example_engines() -> Iterator[str]:

@@ -5,7 +5,8 @@
         subprocess.Popen(network.enter(pod.netns, ["python3", "-m", "http.server", "8000"]))
 
 The node is a network namespace: pods have links into it, kube-proxy programs Service addresses in it, and the host
-reaches pods and Services through it. Pods reach each other, Services, the API server and the host, and nothing else.
+reaches pods and Services through it. Pods reach each other as NetworkPolicies let them, Services, the API server and the
+host, and nothing else.
 """
 
 import secrets
@@ -24,7 +25,7 @@ from tests.e2e.localcluster.process import Workplace, wait_until
 from tests.e2e.localcluster.ranges import Ranges
 from tests.e2e.localcluster.watchdog import remove_namespace
 
-from . import hosts, netns
+from . import hosts, netns, policies
 from .follow import Follower
 from .hosts import HostsFiles, Reader
 from .netns import NetworkFailed, unavailable
@@ -84,7 +85,10 @@ class Network:
             self._start_relay()
             self._proxy().start()
             self._hosts = HostsFiles(self._place.folder)
-            stack.enter_context(Follower(self._cluster, hosts.PATHS, self._hosts.changed))
+            self._followers = [
+                stack.enter_context(Follower(self._cluster, hosts.PATHS, self._hosts.changed)),
+                stack.enter_context(Follower(self._cluster, policies.PATHS, self._policy_rules().changed)),
+            ]
             self._resolv_conf = self._place.folder / "resolv.conf"
             self._resolv_conf.write_text(_RESOLV_CONF)
             self._stack = stack.pop_all()
@@ -140,6 +144,8 @@ class Network:
         Raises:
             NetworkFailed: no address is left, or the kernel refused.
         """
+        for follower in self._followers:
+            follower.check()  # a new pod is not to live by stale names or policies
         with self._lock:
             if pod_uid not in self._pods:
                 self._pods[pod_uid] = self._new_pod(namespace, hostname)
@@ -194,6 +200,9 @@ class Network:
             lambda: b"listening" in relay.log.read_bytes(),
             timeout_s=_RELAY_TIMEOUT_S, what="the API relay", watch=[relay],
         )  # fmt: skip
+
+    def _policy_rules(self) -> policies.PolicyRules:
+        return policies.PolicyRules(self.node, self.ranges)
 
     def _proxy(self) -> KubeProxy:
         url, ca_pem = self.endpoint()

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .selectors import selects
+
 __all__ = ["Job", "NotTranslated", "jobs"]
 
 _SPEC = {"selector", "podTargetLabels", "podMetricsEndpoints"}
@@ -50,7 +52,7 @@ def _of(monitor: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> Iterat
         if pod["metadata"]["namespace"] == metadata["namespace"]
         and pod.get("status", {}).get("podIP")
         and pod["status"].get("phase") not in ("Failed", "Succeeded")
-        and _selects(spec["selector"], pod["metadata"].get("labels", {}))
+        and selects(spec["selector"], pod["metadata"].get("labels", {}))
     ]
     for index, endpoint in enumerate(spec["podMetricsEndpoints"]):
         _refuse_others(f"{where} endpoint {index}", endpoint, _ENDPOINT)
@@ -65,22 +67,6 @@ def _of(monitor: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> Iterat
             },
             targets=[target for pod in chosen for target in _targets(monitor, endpoint["port"], pod)],
         )
-
-
-def _selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    exact = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
-    return exact and all(_holds(expression, labels) for expression in selector.get("matchExpressions", ()))
-
-
-def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    key, values = expression["key"], expression.get("values", ())
-    answers = {
-        "In": labels.get(key) in values,
-        "NotIn": labels.get(key) not in values,
-        "Exists": key in labels,
-        "DoesNotExist": key not in labels,
-    }
-    return answers[expression["operator"]]
 
 
 def _targets(monitor: Mapping[str, Any], port: str, pod: Mapping[str, Any]) -> Iterator[Json]:
