@@ -3,8 +3,10 @@
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 import click
 
@@ -64,24 +66,62 @@ main.add_command(build_tools, name="tools")
     help="Third-party CRDs to install.  [default: all]",
 )
 @click.option("--no-crds", is_flag=True, help="Install no third-party CRDs.")
-def up(*, kubeconfig_out: Path | None, nodes: int | None, sets: tuple[str, ...], no_crds: bool) -> None:
+@click.option(
+    "--process-node",
+    is_flag=True,
+    help="Also a node whose pods run as processes (needs root); fake nodes only if --nodes is given.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["sim", "vllm"]),
+    default="sim",
+    show_default=True,
+    help="What engine images run on the process node: the simulator or real vLLM.",
+)
+def up(
+    *,
+    kubeconfig_out: Path | None,
+    nodes: int | None,
+    sets: tuple[str, ...],
+    no_crds: bool,
+    process_node: bool,
+    engine: Literal["sim", "vllm"],
+) -> None:
     """Start a cluster and keep it until Ctrl-C or SIGTERM; then nothing is left of it."""
     signal.signal(signal.SIGTERM, _leave)
     if kubeconfig_out is not None and kubeconfig_out.exists():
         raise click.ClickException(f"{kubeconfig_out} exists; name a new file, it will be removed at the end")
+    fake_by_default = () if process_node else DEFAULT_NODES
     options = Options(
-        nodes=DEFAULT_NODES if nodes is None else numbered(nodes),
+        nodes=fake_by_default if nodes is None else numbered(nodes),
         crds=() if no_crds else sets or tuple(CRD_SETS),
+        process_nodes=process_node,
     )
     started_s = time.monotonic()
     try:
-        with open_cluster(options) as cluster:
+        with ExitStack() as stack:
+            cluster = stack.enter_context(open_cluster(options, "own" if process_node else None))
+            if process_node:
+                _add_process_node(stack, cluster, engine)
             click.echo(f"ready after {time.monotonic() - started_s:.1f} s")
             _keep(cluster, kubeconfig_out)
     except (gomod.BuildFailed, StartFailed) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         click.echo("stopped; nothing is left")
+
+
+def _add_process_node(stack: ExitStack, cluster: Cluster, engine: Literal["sim", "vllm"]) -> None:
+    # Late: who wants no such node needs none of what it needs.
+    from tests.e2e.processnode.network import Network, unavailable
+    from tests.e2e.processnode.node import ProcessNode
+
+    reason = unavailable()
+    if reason is not None or not isinstance(cluster, ControlPlane):
+        raise click.ClickException(f"no process node: {reason}")
+    network = stack.enter_context(Network(cluster))
+    node = stack.enter_context(ProcessNode(cluster, network, engine=engine))
+    click.echo(f"process node {node.name}: logs of its pods are in {node.folder}/logs")
 
 
 def _keep(cluster: Cluster, copy: Path | None) -> None:

@@ -81,20 +81,15 @@ class Agent:
         await asyncio.to_thread(self._node.network.wait_ready)
         await self._untainted()
 
-    async def serve(self, stop: asyncio.Event) -> None:
-        """Until asked to stop.
+    async def serve(self) -> None:
+        """Until cancelled.
 
         Raises:
             BaseException: what ended one of the agent's own tasks; a bug.
         """
         if self._failed is None:
             raise RuntimeError("not started")
-        stopping = asyncio.ensure_future(stop.wait())
-        waiting: set[asyncio.Future[Any]] = {stopping, self._failed}
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if self._failed.done():
-            self._failed.result()
+        await self._failed
 
     async def close(self) -> None:
         """Hang up on the runtime, which ends everything, and take the Node away."""

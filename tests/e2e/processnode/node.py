@@ -10,7 +10,6 @@ When this process ends, however it ends, the runtime ends, and with it every pro
 """
 
 import asyncio
-import contextlib
 import signal
 import threading
 import traceback
@@ -90,11 +89,13 @@ class ProcessNode:
             env=dict(env or {}),
         )
         self._agent: Agent | None = None
-        self._loop = asyncio.new_event_loop()
+        # Cancels at its end what still runs.
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
         self._thread = threading.Thread(target=self._run, name=f"agent of {name}", daemon=True)
         self._ready = threading.Event()
         self._error: BaseException | None = None
-        self._stop: asyncio.Event | None = None
+        self._serving: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -115,10 +116,10 @@ class ProcessNode:
 
     def close(self) -> None:
         """Kill everything and take the Node out of the cluster. A second call does nothing."""
-        stop = self._stop
-        if stop is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(stop.set)
+        if self._serving is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._serving.cancel)
             self._thread.join()
+        self._runner.close()
         self._place.close()
         self._raise_failure()
 
@@ -207,24 +208,24 @@ class ProcessNode:
         return self._agent
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_until_complete(self._serve())
+            self._runner.run(self._serve())
+        except asyncio.CancelledError:
+            return  # closed
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits for the node
             self._error = error
             traceback.print_exception(error)
         finally:
             self._ready.set()
-            with contextlib.suppress(RuntimeError):
-                self._loop.close()
+            self._runner.close()
 
     async def _serve(self) -> None:
-        self._stop = asyncio.Event()
+        self._serving = asyncio.current_task()
         self._agent = Agent(self._cluster, self._network, self._options)
         try:
             await self._agent.start()
             self._ready.set()
-            await self._agent.serve(self._stop)
+            await self._agent.serve()
         finally:
             await self._agent.close()
 
