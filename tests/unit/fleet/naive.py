@@ -5,6 +5,7 @@ out of the free queue, `get_new_blocks` evicts from its front, `free_blocks` put
 those without to the front, in the order given, which is the last block of a sequence first.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -25,7 +26,8 @@ class Held:
 
 class NaivePool:
     def __init__(self, capacity: int) -> None:
-        self.queue = [Block() for _ in range(capacity)]  # the front is evicted next
+        #: The keys are a queue whose front is evicted next, with removal from the middle.
+        self.queue = OrderedDict.fromkeys(Block() for _ in range(capacity))
         self.copies: dict[int, list[Block]] = {}
         self.journal: list[tuple[str, int]] = []
 
@@ -45,14 +47,14 @@ class NaivePool:
         for name in chain:
             block = self.copies[name][0]
             if block.refs == 0:
-                self.queue.remove(block)
+                del self.queue[block]
             block.refs += 1
             held.blocks.append(block)
             held.hashed += 1
 
     def take(self, held: Held, count: int) -> None:
         for _ in range(count):
-            block = self.queue.pop(0)
+            block, _ = self.queue.popitem(last=False)
             if block.name is not None:
                 self.copies[block.name].remove(block)
                 if not self.copies[block.name]:
@@ -70,10 +72,10 @@ class NaivePool:
             held.hashed += 1
 
     def release(self, held: Held) -> None:
-        with_name, without = [], []
         for block in reversed(held.blocks):
             block.refs -= 1
             if block.refs == 0:
-                (without if block.name is None else with_name).append(block)
-        self.queue = [*without, *self.queue, *with_name]
+                self.queue[block] = None
+                if block.name is None:
+                    self.queue.move_to_end(block, last=False)
         held.blocks, held.hashed = [], 0
