@@ -75,7 +75,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: tools
-tools: setup ## Build the control plane's binaries into the cache (first run: about 12 minutes)
+tools: setup ## Build the local cluster's binaries into the cache (first run: about 13 minutes)
 	@$(PY) -m tests.e2e.localcluster tools
 
 .PHONY: engines

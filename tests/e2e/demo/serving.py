@@ -1,0 +1,142 @@
+"""`make demo`: the quick-start example serves real agent sessions. Its pods run as processes of this machine.
+
+Real: the control plane, the operator, Envoy, the endpoint picker, kube-proxy; with ENGINE=vllm also vLLM and
+LMCache (a tiny random model on the CPU). With ENGINE=sim the engine pods run the engine simulator.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tests.e2e.localcluster.controlplane import ControlPlane, Options
+from tests.e2e.operator_process import ROOT, OperatorProcess, install
+from tests.e2e.processnode.network import Network
+from tests.e2e.processnode.node import ProcessNode
+from tests.e2e.world import edited
+
+from .mistake import break_and_repair
+from .show import KINDS, objects, show, step, wait_ready
+from .traffic import Traffic
+
+__all__ = ["Engine", "serve"]
+
+Engine = Literal["sim", "vllm"]
+
+NAMESPACE = "agents"
+EXAMPLE = ROOT / "examples" / "quickstart-cpu"
+STACK = "quickstart"
+_CRDS = ("gateway-api", "inference-pool", "gie-objective", "llmd-objective", "pod-monitor")
+#: Simulated engines start in seconds, two vLLMs on two cores in about a minute.
+_READY_TIMEOUT_S = {"sim": 180.0, "vllm": 600.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flavour:
+    """What differs between the engines.
+
+    Attributes:
+        env: for every container, below its own.
+        changes: fields of the example's stack, as `world.edited` takes them; none where the example runs as it is.
+        token_scale: the share of the recorded tokens that is sent: a CPU cannot take 100,000 of them a turn.
+    """
+
+    env: Mapping[str, str]
+    changes: Mapping[str, object]
+    token_scale: float
+
+
+def serve(*, engine: Engine, duration_s: float, keep: bool) -> None:
+    """From an empty cluster to answered agent sessions, a mistake, and what `kubectl describe` says."""
+    flavour = _flavour(engine)
+    step(
+        "control plane: etcd, kube-apiserver, controller-manager, scheduler; a node whose pods are processes"
+    )
+    with (
+        ControlPlane(Options(nodes=(), crds=_CRDS, process_nodes=True)) as cluster,
+        Network(cluster) as network,
+        ProcessNode(cluster, network, engine=engine, env=flavour.env),
+    ):
+        step("install: CRDs, ServiceAccount, RBAC (deploy/install.yaml)")
+        install(cluster)
+        cluster.create_namespace(NAMESPACE)
+        with OperatorProcess(cluster) as operator:
+            step(
+                f"kubectl apply -f {EXAMPLE.relative_to(ROOT)}; the operator runs as process {operator.pid} with its own RBAC"
+            )
+            cluster.apply([_adapted(o, flavour) for o in objects(EXAMPLE)], namespace=NAMESPACE)
+            for field, value in flavour.changes.items():
+                print(f"  changed for this engine: {field}: {json.dumps(value)}")
+            wait_ready(cluster, NAMESPACE, timeout_s=_READY_TIMEOUT_S[engine], explain=lambda: _pods(cluster))
+            step("the pods, each of them processes of this machine in a network namespace of its own")
+            print(_pods(cluster))
+            traffic = Traffic(
+                cluster=cluster, namespace=NAMESPACE, stack=STACK, token_scale=flavour.token_scale
+            )
+            step(
+                f"replay recorded Claude Code sessions as two programs for {duration_s:.0f} s: {traffic.endpoint}"
+            )
+            traffic.run(duration_s)
+            break_and_repair(cluster, NAMESPACE, STACK)
+            step(f"what a user looks at: kubectl describe astack {STACK}")
+            show(cluster, "describe", "astack", STACK, "-n", NAMESPACE)
+            _closing(engine)
+            if keep:
+                _keep(cluster, traffic.endpoint)
+
+
+def _flavour(engine: Engine) -> _Flavour:
+    if engine == "sim":
+        return _Flavour(env={}, changes={}, token_scale=0.1)
+    from tests.e2e.realengines import tiny_model  # numpy: only where vLLM is wanted
+
+    env = {
+        "AGENTIC_ENGINE_MODEL": str(tiny_model()),
+        "AGENTIC_ENGINE_BLOCKS": "512",
+    }
+    changes = {"spec.engine.version": "0.32.0"}  # the newest that vLLM's CPU wheel exists for
+    return _Flavour(env=env, changes=changes, token_scale=0.05)
+
+
+def _adapted(obj: dict[str, Any], flavour: _Flavour) -> dict[str, Any]:
+    return edited(obj, flavour.changes) if obj["kind"] == "AgenticServingStack" else obj
+
+
+def _pods(cluster: ControlPlane) -> str:
+    return cluster.kubectl("get", "pods", "-n", NAMESPACE, "-o", "wide")
+
+
+def _closing(engine: Engine) -> None:
+    real = (
+        "vLLM and LMCache served a tiny random model"
+        if engine == "vllm"
+        else "engines were simulated (docs/enginesim.md)"
+    )
+    print(
+        "\nWhat this showed: requests of recorded agent sessions went through the Service, Envoy and the endpoint picker to\n"
+        f"engine pods that the operator rendered; {real}.\n"
+        "No network plugin enforced the NetworkPolicies.\n\n"
+        "How to go on: make demo ARGS=--keep                             stay up and try things with kubectl and curl\n"
+        "              make demo ENGINE=vllm                             real vLLM and LMCache (first run: 6 minutes more)\n"
+        "              make demo ARGS=--examples                         every example, pods not run\n"
+        "              agentic-serving replay --help                     replay sessions against an endpoint of yours\n"
+        "              agentic-serving explain examples/quickstart-cpu   why each object is as it is\n"
+        "              docs/quickstart.md                                on a cluster of your own"
+    )
+
+
+def _keep(cluster: ControlPlane, endpoint: str) -> None:
+    print(
+        f"\nStill up. In another terminal:\n  export KUBECONFIG={cluster.kubeconfig}\n  alias kubectl={cluster.kubectl_path}\n"
+        f"  kubectl get {KINDS} -n {NAMESPACE}\n"
+        f"  curl {endpoint}/v1/chat/completions -H 'content-type: application/json' -d "
+        """'{"model": "qwen3-0.6b", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16}'"""
+        "\nCtrl-C ends it and removes everything.",
+        flush=True,
+    )
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        print("\nstopping")
