@@ -19,6 +19,19 @@ def _seconds(_context: click.Context, parameter: click.Parameter, value: str | N
     return None if value is None else parse_duration(value, parameter.opts[0])
 
 
+def _headers(
+    _context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    """`NAME:VALUE` as curl writes it."""
+    pairs = []
+    for value in values:
+        name, colon, text = value.partition(":")
+        if not colon or not name.strip():
+            raise InvalidInput(parameter.opts[0], f"expected NAME:VALUE, found {value!r}")
+        pairs.append((name.strip(), text.strip()))
+    return tuple(pairs)
+
+
 @click.command()
 @click.argument("traces", nargs=-1, required=True, metavar="TRACE...", type=click.Path(path_type=Path))
 @click.option("--endpoint", required=True, metavar="URL", help="Base URL, with or without /v1.")
@@ -91,6 +104,14 @@ def _seconds(_context: click.Context, parameter: click.Parameter, value: str | N
     default="none",
     show_default=True,
     help="auto as the clients send it: the engine then needs a tool parser.",
+)
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    callback=_headers,
+    metavar="NAME:VALUE",
+    help="Sent with every request, over the client's own; may be given several times.",
 )
 @click.option("--ignore-eos", is_flag=True, help="Answers of exactly the recorded length; a vLLM extension.")
 @click.option("--tokens-per-word", type=float, help="Of the server's tokenizer; measured without it.")

@@ -40,7 +40,25 @@ async def run(traces: tuple[Path, ...], given: Mapping[str, Any]) -> Report:
 
 
 def _options(given: Mapping[str, Any]) -> Options:
-    same = ["endpoint", "model", "api_key", "client", "api", "token_scale", "max_output_tokens", "gap_scale", "time_scale", "sessions", "concurrency", "seed", "retries", "tool_choice", "ignore_eos", "tokens_per_word"]
+    same = [
+        "endpoint",
+        "model",
+        "api_key",
+        "client",
+        "api",
+        "token_scale",
+        "max_output_tokens",
+        "gap_scale",
+        "time_scale",
+        "sessions",
+        "concurrency",
+        "seed",
+        "retries",
+        "tool_choice",
+        "ignore_eos",
+        "tokens_per_word",
+        "headers",
+    ]
     return Options(
         **{name: given[name] for name in same},
         max_gap_s=given["max_gap"],

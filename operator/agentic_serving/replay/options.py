@@ -52,6 +52,7 @@ class Options:
         tool_choice: `none`, or `auto` as the clients send it: the engine then needs a tool parser.
         ignore_eos: answers have exactly the recorded length; a vLLM extension.
         tokens_per_word: of the server's tokenizer; None: measured with two small requests.
+        headers: sent with every request, over the client's own: how a program of a stack is told apart.
         stop_s: after `duration_s`, running turns have so long to finish.
     """
 
@@ -74,6 +75,7 @@ class Options:
     tool_choice: Literal["none", "auto"] = "none"
     ignore_eos: bool = False
     tokens_per_word: float | None = None
+    headers: tuple[tuple[str, str], ...] = ()
     stop_s: float = 60.0
 
     def __post_init__(self) -> None:

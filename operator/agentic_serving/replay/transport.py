@@ -93,7 +93,12 @@ class Transport:
         self, api: Api, data: bytes, headers: Mapping[str, str], outcome: Outcome, start_s: float
     ) -> None:
         url = self._options.url(API_PATHS[api])
-        sent = {"Content-Type": "application/json", **self._credentials(), **headers}
+        sent = {
+            "Content-Type": "application/json",
+            **self._credentials(),
+            **headers,
+            **dict(self._options.headers),
+        }
         async with self._http.post(url, data=data, headers=sent) as response:
             if response.status != 200:
                 raise await _refusal(response)
