@@ -220,9 +220,9 @@ class World:
         """Wait until the object is Ready in its newest generation."""
         return self.wait(kind, name, reports("Ready", "True"), timeout_s=timeout_s)
 
-    def applied(self, name: str) -> Manifest:
+    def applied(self, name: str, *, timeout_s: float = 30) -> Manifest:
         """Wait until every child of the stack is as the newest spec asks."""
-        return self.wait(kinds.STACK, name, reports("Applied", "True"))
+        return self.wait(kinds.STACK, name, reports("Applied", "True"), timeout_s=timeout_s)
 
     def refused(self, name: str, reason: str | None = None, kind: Kind = kinds.STACK) -> str:
         """Wait until the newest spec is not accepted; the message."""

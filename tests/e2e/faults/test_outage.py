@@ -29,7 +29,7 @@ def test_check_14_a_restart_of_the_api_server_is_survived(hire: Hire, proxy: Fau
     proxy.wait_for(matching(writes_only=True), count=20)
     world.cluster.restart_apiserver()
     for name in STACKS:
-        world.ready(name, timeout_s=240)  # the controllers of the cluster come back at their own pace
+        world.applied(name, timeout_s=120)
     assert world.operator.pid == pid
     created = Counter(w for w in world.writes(mark) if "-> 201" in w)
     assert [w for w, n in created.items() if n > 1] == []
@@ -55,7 +55,7 @@ def test_check_14_a_leader_without_an_api_server_ends_and_its_successor_goes_on(
     finally:
         world.cluster.start_apiserver()
     for name in STACKS:
-        world.ready(name, timeout_s=240)  # the controllers of the cluster come back at their own pace
+        world.applied(name, timeout_s=120)
 
 
 def test_liveness_tells_that_nothing_was_heard_and_recovers(hire: Hire, proxy: FaultProxy) -> None:

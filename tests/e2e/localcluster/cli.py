@@ -35,9 +35,9 @@ def main() -> None:
 @main.command()
 @click.argument("names", nargs=-1, type=click.Choice(sorted(tools.TOOLS)))
 def build_tools(names: tuple[str, ...]) -> None:
-    """Find or build the programs (all that `up` needs, or those named), and print where they are."""
+    """Find or build the programs (every one, or those named), and print where they are."""
     try:
-        found = tools.ensure_all(names or tools.CONTROL_PLANE)
+        found = tools.ensure_all(names or tuple(tools.TOOLS))
     except gomod.BuildFailed as error:
         raise click.ClickException(str(error)) from error
     for name, path in found.items():
