@@ -58,10 +58,6 @@ class EventLog:
         self._socket.close(linger=0)
         self._context.term()
 
-    def clear(self) -> None:
-        """Forget what has come until now."""
-        self.settled()
-
     def settled(self) -> Seen:
         """What has come since the last call, once nothing more comes."""
         seen = Seen()

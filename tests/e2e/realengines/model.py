@@ -55,7 +55,8 @@ def tiny_model() -> Path:
 
 def _make(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    _tokenizer().save(str(folder / "tokenizer.json"))
+    tokenizer = _tokenizer()
+    tokenizer.save(str(folder / "tokenizer.json"))
     _write(folder / "tokenizer_config.json", _tokenizer_config())
     _write(folder / "config.json", _config())
     end = _id_of(_END)
@@ -63,7 +64,7 @@ def _make(folder: Path) -> None:
         folder / "generation_config.json",
         {"bos_token_id": 0, "eos_token_id": end, "max_new_tokens": _LONGEST_ANSWER},
     )
-    (folder / "model.safetensors").write_bytes(_safetensors(dict(_weights())))
+    (folder / "model.safetensors").write_bytes(_safetensors(dict(_weights(_unsaid(tokenizer)))))
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
@@ -136,7 +137,14 @@ def _config() -> dict[str, Any]:
     }
 
 
-def _weights() -> Iterator[tuple[str, NDArray[np.float32]]]:
+def _unsaid(tokenizer: Tokenizer) -> list[int]:
+    """Tokens that answers must not hold: special ones, marks, and parts of characters, which make text come late."""
+    plain = {*map(chr, range(0x21, 0x7F)), "\u0120"}  # U+0120 is how a byte-level tokenizer writes a space
+    words = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
+    return [i for i, word in enumerate(words) if word in (*_SPECIAL, *_MARKS) or not plain.issuperset(word)]
+
+
+def _weights(unsaid: list[int]) -> Iterator[tuple[str, NDArray[np.float32]]]:
     rng = np.random.default_rng(_SEED)
 
     def random(*shape: int, scale: float = 0.2) -> NDArray[np.float32]:
@@ -159,9 +167,7 @@ def _weights() -> Iterator[tuple[str, NDArray[np.float32]]]:
         yield f"{at}.mlp.down_proj.weight", random(_HIDDEN, _INNER)
     yield "model.norm.weight", ones()
     head = random(_VOCABULARY, _HIDDEN)
-    head[: len(_SPECIAL) + len(_MARKS)] = (
-        0  # never the likeliest: answers at temperature 0 have their full length
-    )
+    head[unsaid] = 0  # never the likeliest: at temperature 0 answers have their full length, in plain text
     yield "lm_head.weight", head
 
 

@@ -109,7 +109,7 @@ def start_vllm(place: Workplace, served: Served) -> Engine:
         "OMP_NUM_THREADS": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine core runs the model itself: a process less
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_SERVER_DEV_MODE": "1",  # POST /reset_prefix_cache
         **served.env,
@@ -140,7 +140,7 @@ def start_rendered_vllm(place: Workplace, argv: Sequence[str], env: Mapping[str,
         **env,
         **_homes(place),
         "AGENTIC_ENGINE_MODEL": str(tiny_model()),
-        "AGENTIC_ENGINE_BLOCKS": "512",
+        "AGENTIC_ENGINE_BLOCKS": "640",
         "VLLM_SERVER_DEV_MODE": "1",
     }
     folder = venv / "equipment"
