@@ -17,7 +17,7 @@ import pytest
 from tests.e2e.localcluster.controlplane import ControlPlane, Options
 from tests.e2e.localcluster.process import wait_until
 from tests.e2e.processnode import netns
-from tests.e2e.processnode.network import Network, PodNet, unavailable
+from tests.e2e.processnode.network import Network, NetworkFailed, PodNet, unavailable
 
 from .netkit import PORT, Pods, Refused, ask, inside, node_object, resolve
 
@@ -163,6 +163,25 @@ def test_network_policies_keep_out_whom_they_do_not_name(pods: Pods) -> None:
     assert ask(own).startswith("guarded"), "the host is where probes come from"
     control_plane.request("DELETE", f"{policies}/guard")
     _eventually(lambda: not kept_out(own, other), "the policy to be lifted")
+
+
+def test_a_policy_beyond_us_lets_no_pod_start(pods: Pods) -> None:
+    policies = f"/apis/networking.k8s.io/v1/namespaces/{pods.namespace}/networkpolicies"
+    pods.create("one", app="one")
+    spec = {"podSelector": {}, "policyTypes": ["Egress"]}
+    assert pods.cluster.request("POST", policies, {"metadata": {"name": "out"}, "spec": spec}).code == 201
+
+    def starts() -> str:
+        try:
+            pods.network.attach("another")
+        except NetworkFailed as error:
+            return str(error)
+        pods.network.detach("another")
+        return ""
+
+    _eventually(lambda: "out: egress is not translated" in starts(), "new pods to be refused")
+    pods.cluster.request("DELETE", f"{policies}/out")
+    _eventually(lambda: not starts(), "new pods to be let in again")
 
 
 def test_names_resolve_as_in_the_pods_namespace_and_follow_what_changes(pods: Pods) -> None:

@@ -6,14 +6,13 @@ import json
 import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 
-from tests.e2e.localcluster.controlplane import ControlPlane
-
-__all__ = ["Follower", "Objects"]
+__all__ = ["Follower", "Objects", "Served"]
 
 #: The objects of one collection by (namespace, name).
 Objects = Mapping[tuple[str, str], Mapping[str, Any]]
@@ -21,6 +20,19 @@ Objects = Mapping[tuple[str, str], Mapping[str, Any]]
 _RETRY_S = 0.2  # the API server is being restarted, or has forgotten the version we knew
 _LINE_BYTES = 16 * 1024 * 1024  # one event is one line; etcd refuses objects above 1.5 MB
 _FIRST_TIMEOUT_S = 30.0
+
+
+class Served(Protocol):
+    """What a follower needs to know of a control plane."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def ca(self) -> Path: ...
+
+    @property
+    def admin_token(self) -> str: ...
 
 
 class _Gone(Exception):
@@ -34,7 +46,7 @@ class Follower:
     """
 
     def __init__(
-        self, cluster: ControlPlane, paths: Sequence[str], changed: Callable[[Mapping[str, Objects]], None]
+        self, cluster: Served, paths: Sequence[str], changed: Callable[[Mapping[str, Objects]], None]
     ) -> None:
         self._cluster = cluster
         self._paths = tuple(paths)
@@ -43,6 +55,7 @@ class Follower:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listed = threading.Event()
         self._error: BaseException | None = None
+        self._told = False
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
@@ -63,20 +76,21 @@ class Follower:
         """Stop following. A second call does nothing.
 
         Raises:
-            Whatever ended the thread before, such as an error of `changed`.
+            Whatever ended the thread before, such as an error of `changed`, unless `check` has told.
         """
         loop = self._loop
         if loop is not None and self._thread.is_alive():
             with contextlib.suppress(RuntimeError):  # it has just ended by itself
                 loop.call_soon_threadsafe(self._cancel)
             self._thread.join()
-        self.check()
+        if not self._told:
+            self.check()
 
     def check(self) -> None:
-        """Raises: whatever has ended the thread since it began, once."""
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        """Raises: whatever has ended the thread, each time."""
+        if self._error is not None:
+            self._told = True
+            raise self._error
 
     def _cancel(self) -> None:
         if self._task is not None:
@@ -87,7 +101,9 @@ class Follower:
             asyncio.run(self._follow_all())
         except asyncio.CancelledError:
             pass
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that enters or closes
+        except BaseExceptionGroup as group:
+            self._error = group.exceptions[0]  # of the first collection; the others were cancelled
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that enters, checks or closes
             self._error = error
         finally:
             self._listed.set()

@@ -66,7 +66,8 @@ def new_node(name: str, ranges: Ranges, host_link: str) -> None:
     Path(f"/proc/sys/net/ipv4/conf/{host_link}/forwarding").write_text("0\n")
     _configure(
         name,
-        ["net/ipv4/ip_forward=1"],
+        # Refusals are ICMP messages, of which the kernel sends one a second to each caller after the first six.
+        ["net/ipv4/ip_forward=1", "net/ipv4/icmp_ratelimit=0"],
         "link set lo up",
         # On lo, as every pod's link needs it: the kernel answers ARP for it on all of them.
         f"addr add {node}/32 dev lo",

@@ -29,6 +29,7 @@ from . import hosts, netns, policies
 from .follow import Follower
 from .hosts import HostsFiles, Reader
 from .netns import NetworkFailed, unavailable
+from .policies import PolicyRules
 from .services import KubeProxy
 
 __all__ = ["Network", "NetworkFailed", "PodNet", "unavailable"]
@@ -85,9 +86,10 @@ class Network:
             self._start_relay()
             self._proxy().start()
             self._hosts = HostsFiles(self._place.folder)
+            self._rules = PolicyRules(self.node, self.ranges)
             self._followers = [
                 stack.enter_context(Follower(self._cluster, hosts.PATHS, self._hosts.changed)),
-                stack.enter_context(Follower(self._cluster, policies.PATHS, self._policy_rules().changed)),
+                stack.enter_context(Follower(self._cluster, policies.PATHS, self._rules.changed)),
             ]
             self._resolv_conf = self._place.folder / "resolv.conf"
             self._resolv_conf.write_text(_RESOLV_CONF)
@@ -142,10 +144,9 @@ class Network:
         """A namespace and an address for a pod; the same again for a pod that has them. Thread-safe.
 
         Raises:
-            NetworkFailed: no address is left, or the kernel refused.
+            NetworkFailed: no address is left, the kernel refused, or a NetworkPolicy is beyond us.
         """
-        for follower in self._followers:
-            follower.check()  # a new pod is not to live by stale names or policies
+        self._check()
         with self._lock:
             if pod_uid not in self._pods:
                 self._pods[pod_uid] = self._new_pod(namespace, hostname)
@@ -201,8 +202,18 @@ class Network:
             timeout_s=_RELAY_TIMEOUT_S, what="the API relay", watch=[relay],
         )  # fmt: skip
 
-    def _policy_rules(self) -> policies.PolicyRules:
-        return policies.PolicyRules(self.node, self.ranges)
+    def _check(self) -> None:
+        """A new pod is not to live by stale names, Services or policies."""
+        for process in self._place.processes.values():
+            if not process.alive:
+                raise NetworkFailed(f"{process.name} has ended: {process.tail()}")
+        for follower in self._followers:
+            try:
+                follower.check()
+            except Exception as error:
+                raise NetworkFailed(f"the network no longer follows the API server: {error!r}") from error
+        if self._rules.problem:
+            raise NetworkFailed(self._rules.problem)
 
     def _proxy(self) -> KubeProxy:
         url, ca_pem = self.endpoint()

@@ -140,12 +140,16 @@ def _numbers(port: int | str, pod: Json) -> Iterator[int]:
 
 
 class PolicyRules:
-    """Keeps the rules of one node as a `Follower` of `PATHS` sees the policies, pods and namespaces."""
+    """Keeps the rules of one node as a `Follower` of `PATHS` sees the policies, pods and namespaces.
+
+    Attribute: `problem`, why the rules are not those of the policies now; empty if they are.
+    """
 
     def __init__(self, netns: Path, ranges: Ranges) -> None:
         self._netns = netns
         self._ranges = ranges
         self._text = ""
+        self.problem = ""
 
     def changed(self, collections: Mapping[str, Objects]) -> None:
         """For the follower."""
@@ -156,10 +160,15 @@ class PolicyRules:
             pods=tuple(pod for pod in pods if _runs(pod)),
             namespaces=spaces,
         )
-        text = ruleset(world, self._ranges)
+        try:
+            text = ruleset(world, self._ranges)
+        except NotTranslated as error:
+            self.problem = str(error)
+            return
         if text != self._text:
             self._apply(text)
             self._text = text
+        self.problem = ""
 
     def _apply(self, text: str) -> None:
         done = subprocess.run(
