@@ -117,10 +117,18 @@ class EventPublisher(Observer):
         else:
             self._socket.connect(endpoint)
         self._replays: asyncio.Task[None] | None = None
+        self._router: zmq.asyncio.Socket | None = None
+        self.replay_address = ""
         if config.get("replay_endpoint"):
-            router = zmq.asyncio.Context(self._context).socket(zmq.ROUTER)
-            router.bind(str(config["replay_endpoint"]))
-            self._replays = asyncio.get_running_loop().create_task(self._answer(router))
+            self._router = zmq.asyncio.Context().socket(zmq.ROUTER)
+            self._router.bind(str(config["replay_endpoint"]))
+            self.replay_address = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
+            self._replays = asyncio.get_running_loop().create_task(self._answer(self._router))
+
+    @property
+    def sent(self) -> int:
+        """Batches so far."""
+        return self._number
 
     def stepped(self, step: Step, outcome: Outcome) -> None:  # noqa: ARG002 - an observer's signature
         self.publish(outcome.events)
@@ -145,7 +153,10 @@ class EventPublisher(Observer):
             self._replays.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._replays
-        self._context.destroy(linger=0)
+        for socket in (self._socket, self._router):
+            if socket is not None:
+                socket.close(linger=0)
+                socket.context.term()
 
     async def _answer(self, router: zmq.asyncio.Socket) -> None:
         while True:

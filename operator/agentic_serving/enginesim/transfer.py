@@ -143,6 +143,11 @@ class Transfer(Observer):
         application.router.add_post("/done", self._freed)
         return application
 
+    async def idle(self) -> None:
+        """Return when the other side has been told everything."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
