@@ -24,7 +24,7 @@ from tests.e2e.localcluster.process import Workplace
 from .agent import Agent, AgentOptions
 from .images import Images, Program
 from .network import Network
-from .pod import PodWorker, log_files
+from .pod import PodWorker
 from .records import Backoff
 from .running import Containers
 from .runtimeclient import start_runtime
@@ -129,7 +129,7 @@ class ProcessNode:
         Raises:
             KeyError: the node has had no such pod, or no such run.
         """
-        runs = log_files(self._running().logs_of(namespace, pod), container)
+        runs = _log_files(self._running().logs_of(namespace, pod), container)
         wanted = 2 if previous else 1
         if len(runs) < wanted:
             raise KeyError(f"{namespace}/{pod} {container}: {len(runs)} runs so far")
@@ -234,3 +234,8 @@ def _containers(worker: PodWorker) -> Containers:
     if worker.containers is None:
         raise KeyError(f"{worker.name} has no containers yet")
     return worker.containers
+
+
+def _log_files(folder: Path, container: str) -> list[Path]:
+    """The logs of a container's runs, oldest first."""
+    return sorted((folder / container).glob("*.log"), key=lambda path: int(path.stem))

@@ -5,7 +5,6 @@ import contextlib
 import shutil
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from .api import ApiError, Manifest
@@ -306,8 +305,3 @@ class PodWorker:
 
     def _event(self, type_: EventType, reason: str, message: str) -> None:
         self._node.events.record(self.pod, type_, reason, message)
-
-
-def log_files(folder: Path, container: str) -> list[Path]:
-    """The logs of a container's runs, oldest first."""
-    return sorted((folder / container).glob("*.log"), key=lambda path: int(path.stem))

@@ -15,7 +15,8 @@ from .containers import NoCommand, PodParts, container_spec, has_probe
 from .events import EventType
 from .images import UnknownImage
 from .lookup import Missing
-from .probes import Answer, ProbeSpec, Tally, ask, http_get
+from .probes import http_get
+from .probing import Probing
 from .records import ContainerRecord, Ended
 from .runtimeclient import RuntimeFailed
 from .security import Refused
@@ -64,7 +65,7 @@ class Containers:
         self.specs = {c["name"]: c for c in (*spec.get("initContainers", ()), *spec["containers"])}
         self._runs: dict[str, ContainerSpec] = {}  # the newest of each container
         self._ends: dict[str, asyncio.Event] = {}
-        self._probing: dict[str, set[asyncio.Task[None]]] = {name: set() for name in self.records}
+        self._probing: dict[str, Probing] = {}  # of the newest run of each
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._commands = itertools.count()
@@ -178,7 +179,7 @@ class Containers:
             return
         self._event("Normal", "Started", f"Container {record.name} started")
         if record.state == "running" and record.key == spec.key:
-            self._probe_all(record, container)
+            self._probe(record, container)
         self._changed()
 
     def _ended(self, record: ContainerRecord, spec: ContainerSpec, status: int) -> None:
@@ -207,60 +208,17 @@ class Containers:
             written = Path(spec.log).read_bytes()[-_LOG_MESSAGE_BYTES:]
         return written.decode(errors="replace")
 
-    def _probe_all(self, record: ContainerRecord, container: Mapping[str, Any]) -> None:
-        started = asyncio.Event()
-        if record.started:
-            started.set()
-        handlers: dict[str, Callable[[bool], None]] = {
-            "startup": lambda ok: (
-                self._on_startup(record, started) if ok else self._unhealthy(record, "startup")
-            ),
-            "readiness": lambda ok: self._on_readiness(record, ready=ok),
-            "liveness": lambda ok: None if ok else self._unhealthy(record, "liveness"),
-        }
-        for kind, decided in handlers.items():
-            if has_probe(container, kind):
-                probing = self._probe(record, container, kind, decided, started)
-                self._probing[record.name].add(asyncio.create_task(probing, name=kind))
-
-    async def _probe(
-        self, record: ContainerRecord, container: Mapping[str, Any], kind: str, decided: Callable[[bool], None],
-        started: asyncio.Event,
-    ) -> None:  # fmt: skip
-        spec = ProbeSpec.of(container[f"{kind}Probe"])
-        if kind != "startup":
-            await started.wait()
-        await asyncio.sleep(max(0.0, record.started_at_s + spec.initial_delay_s - time.time()))
-        tally = Tally(spec.success_threshold, spec.failure_threshold)
-        while True:
-            answer = await self._ask(record, container, spec)
-            verdict = tally.record(ok=answer.ok)
-            if not answer.ok:
-                self._event("Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {answer.message}")
-            if verdict is not None:
-                decided(verdict)
-            if verdict is not None and (kind == "startup" or (kind == "liveness" and not verdict)):
-                return
-            await asyncio.sleep(spec.period_s)
-
-    async def _ask(self, record: ContainerRecord, container: Mapping[str, Any], spec: ProbeSpec) -> Answer:
+    def _probe(self, record: ContainerRecord, container: Mapping[str, Any]) -> None:
         async def run(argv: list[str], timeout_s: float) -> tuple[int, str]:
             return await self.run(record.name, argv, timeout_s)
 
-        try:
-            return await ask(spec, container, self._parts.net.ip, run)
-        except RuntimeFailed as error:
-            return Answer(ok=False, message=str(error))
-
-    def _on_startup(self, record: ContainerRecord, started: asyncio.Event) -> None:
-        record.on_startup_probe(has_readiness_probe=has_probe(self.specs[record.name], "readiness"))
-        started.set()
-        self._changed()
-
-    def _on_readiness(self, record: ContainerRecord, *, ready: bool) -> None:
-        if record.ready != ready:
-            record.ready = ready
-            self._changed()
+        probing = Probing(
+            record=record, container=container, ip=self._parts.net.ip, run=run, changed=self._changed,
+            unhealthy=lambda kind: self._unhealthy(record, kind),
+            failed=lambda message: self._event("Warning", "Unhealthy", message),
+        )  # fmt: skip
+        self._probing[record.name] = probing
+        probing.start()
 
     def _unhealthy(self, record: ContainerRecord, kind: str) -> None:
         if self._stopping:
@@ -318,11 +276,9 @@ class Containers:
         except (OSError, aiohttp.ClientError, RuntimeFailed, ValueError) as error:
             self._event("Warning", "FailedPreStopHook", str(error))
 
-    def _cancel_probes(self, name: str, keep: str = "") -> None:
-        for task in self._probing[name].copy():
-            if task.get_name() != keep:
-                task.cancel()
-                self._probing[name].discard(task)
+    def _cancel_probes(self, name: str, *, keep: str = "") -> None:
+        if name in self._probing:
+            self._probing[name].cancel(keep=keep)
 
     def _event(self, type_: EventType, reason: str, message: str) -> None:
         self._node.events.record(self._pod, type_, reason, message)
