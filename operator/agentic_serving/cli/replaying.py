@@ -1,6 +1,8 @@
 """What `replay` does once its options are read: apart, because it needs the `replay` extra's packages."""
 
+import asyncio
 import json
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,11 +34,19 @@ async def run(traces: tuple[Path, ...], given: Mapping[str, Any]) -> Report:
         raise InvalidInput("--plot", f"{plot_path}: expected a name that ends with {' or '.join(SUFFIXES)}")
     baseline = _baseline(given["baseline"])
     programs = select(tuple(program for path in traces for program in read(path)), options)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _interrupted, stop)
     with _Bar(programs, options) as bar:
-        found = await replay(programs, options, on_event=bar.see, baseline=baseline)
+        found = await replay(programs, options, on_event=bar.see, baseline=baseline, stop=stop)
     if plot_path is not None:
         plot(found, plot_path)
     return found
+
+
+def _interrupted(stop: asyncio.Event) -> None:
+    """Ctrl-C ends the replay between turns, and the report still comes; a second one ends it at once."""
+    stop.set()
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
 
 
 def _options(given: Mapping[str, Any]) -> Options:

@@ -20,6 +20,7 @@ from agentic_serving.replay.records import (
     ProgramStarted,
     TurnEnded,
     TurnRecord,
+    TurnStarted,
 )
 from agentic_serving.replay.report import Report, report
 from agentic_serving.replay.session import Lap, run_program
@@ -36,6 +37,7 @@ async def replay(
     *,
     on_event: OnEvent = lambda _: None,
     baseline: Report | None = None,
+    stop: asyncio.Event | None = None,
     clock: Clock | None = None,
 ) -> Report:
     """Replay programs and report.
@@ -43,13 +45,14 @@ async def replay(
     Args:
         programs: from `workload.read`; `select` is applied to them.
         on_event: called in the event loop as things happen; must not block.
+        stop: when set, no new turn starts, and the replay ends as after its duration.
         baseline: report of the same programs on an unloaded endpoint: gives slowdowns.
 
     Raises:
         InvalidInput: there is nothing to replay, or the endpoint cannot be used.
     """
     chosen = select(programs, options)
-    driver = _Driver(chosen, options, on_event, clock or SystemClock())
+    driver = _Driver(chosen, options, on_event, clock or SystemClock(), stop or asyncio.Event())
     await driver.run()
     return report(driver.records, options, driver.outline(), baseline=baseline)
 
@@ -68,13 +71,18 @@ class _Driver:
     """A replay under way."""
 
     def __init__(
-        self, programs: tuple[Program, ...], options: Options, on_event: OnEvent, clock: Clock
+        self,
+        programs: tuple[Program, ...],
+        options: Options,
+        on_event: OnEvent,
+        clock: Clock,
+        stop: asyncio.Event,
     ) -> None:
         self._programs, self._options, self._tell, self._clock = programs, options, on_event, clock
-        self._stop = asyncio.Event()
+        self._stop = stop
         self._scale = Scale()
         self._started_s = 0.0
-        self._cut = 0
+        self._cut = self._in_flight = 0
         self.records: list[TurnRecord] = []
 
     async def run(self) -> None:
@@ -96,6 +104,7 @@ class _Driver:
         return {
             "programs": len(self._programs),
             "programsCut": self._cut,
+            "turnsDropped": self._in_flight,
             "tokensPerWord": round(self._scale.tokens_per_word, 4),
             "wallSeconds": round(self._clock.monotonic_s() - self._started_s, 3),
         }
@@ -112,20 +121,19 @@ class _Driver:
     async def _until_stopped(self, transport: Transport) -> None:
         """Run the programs; after `duration_s` nothing new starts, and `stop_s` later what still runs is dropped."""
         work = asyncio.create_task(self._all(transport))
-        if self._options.duration_s is None:
-            await work
-            return
-        done, _ = await asyncio.wait({work}, timeout=self._options.duration_s)
-        self._stop.set()
-        if not done:
-            done, _ = await asyncio.wait({work}, timeout=self._options.stop_s)
-        if not done:
-            work.cancel()
+        stopped = asyncio.create_task(self._stop.wait())
         try:
-            await work
-        except asyncio.CancelledError:
-            if not work.cancelled():
-                raise
+            await asyncio.wait(
+                {work, stopped}, timeout=self._options.duration_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            self._stop.set()
+            await asyncio.wait({work}, timeout=self._options.stop_s)
+        finally:
+            work.cancel()  # without effect on what is done
+            stopped.cancel()
+        await asyncio.wait({work})
+        if not work.cancelled():
+            work.result()
 
     async def _all(self, transport: Transport) -> None:
         opened = [(i, p) for i, p in enumerate(self._programs) if p.open_loop]
@@ -187,6 +195,9 @@ class _Driver:
         return CLIENTS[index % len(CLIENTS)] if self._options.client == "mixed" else self._options.client
 
     def _note(self, event: Event) -> None:
-        if isinstance(event, TurnEnded):
+        if isinstance(event, TurnStarted):
+            self._in_flight += 1
+        elif isinstance(event, TurnEnded):
             self.records.append(event.record)
+            self._in_flight -= event.record.kind == "turn"
         self._tell(event)

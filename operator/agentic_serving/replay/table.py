@@ -58,6 +58,10 @@ def _notes(s: Mapping[str, Any]) -> list[str]:
         f"scales           tokens {options['tokenScale']:g}, gaps {options['gapScale']:g} up to {options['maxGapSeconds']:g} s, "
         f"arrivals {options['timeScale']:g}; {run['tokensPerWord']:.3f} tokens per word",
     ]
+    if run["turnsDropped"]:
+        lines.append(
+            f"dropped          {run['turnsDropped']} turns still running when the replay was stopped"
+        )
     if tokens["withoutUsage"]:
         lines.append(f"without usage    {tokens['withoutUsage']} turns: not in the token figures")
     return [*lines, *(f"  {kind}: {detail}" for kind, detail in s["errorDetails"].items())]
