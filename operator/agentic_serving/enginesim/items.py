@@ -71,7 +71,7 @@ class Item:
             }  # fmt: skip
         return {
             "arguments": self.text, "call_id": self.call_id, "name": self.name, "type": "function_call",
-            "id": self.id, "namespace": None, "status": status,
+            "id": self.id, "namespace": None, "status": status, "async": None, "caller": None,
         }  # fmt: skip
 
 

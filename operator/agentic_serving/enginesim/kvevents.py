@@ -36,14 +36,22 @@ class BlockTokens(Observer):
     def __init__(self, block_tokens: int) -> None:
         self.block_tokens = block_tokens
         self._tokens: OrderedDict[bytes, tuple[int, ...]] = OrderedDict()
+        self._salts: dict[bytes, str] = {}  # of first blocks
 
-    def remember(self, hashes: Sequence[bytes], tokens: Sequence[int]) -> None:
+    def remember(self, hashes: Sequence[bytes], tokens: Sequence[int], salt: str = "") -> None:
         width = self.block_tokens
+        if salt and hashes:
+            self._salts[hashes[0]] = salt
         for position, name in enumerate(hashes):
             if name not in self._tokens:
                 self._tokens[name] = tuple(tokens[position * width : (position + 1) * width])
         while len(self._tokens) > _REMEMBERED_BLOCKS:
-            self._tokens.popitem(last=False)
+            self._salts.pop(self._tokens.popitem(last=False)[0], None)
+
+    def salt(self, name: bytes) -> tuple[str] | None:
+        """What beside its tokens is in a block's hash."""
+        found = self._salts.get(name)
+        return None if found is None else (found,)
 
     def of(self, name: bytes) -> tuple[int, ...]:
         return self._tokens.get(name, ())
@@ -77,13 +85,16 @@ def _stored(event: BlocksStored, names: Interner, tokens: BlockTokens, *, as_int
         "lora_id": None,
         "medium": event.medium,
         "lora_name": None,
+        "extra_keys": [tokens.salt(digest) for digest in digests],
+        "group_idx": 0,
+        "kv_cache_spec_kind": "full_attention",
     }
 
 
 def _removed(event: BlocksRemoved, names: Interner, *, as_int: bool) -> dict[str, Any]:
     order = [block for first, count in event.runs for block in reversed(range(first, first + count))]
     hashes = [public_hash(_digest(names, block), as_int=as_int) for block in order]
-    return {"type": "BlockRemoved", "block_hashes": hashes, "medium": event.medium}
+    return {"type": "BlockRemoved", "block_hashes": hashes, "medium": event.medium, "group_idx": 0}
 
 
 def _digest(names: Interner, block: int) -> bytes:
@@ -134,7 +145,7 @@ class EventPublisher(Observer):
         self.publish(outcome.events)
 
     def admitted(self, job: Job) -> None:
-        self._tokens.remember(job.hashes, [*job.prompt, *job.output])
+        self._tokens.remember(job.hashes, [*job.prompt, *job.output], job.salt)
 
     def publish(self, events: Iterable[CacheEvent]) -> None:
         """Send a batch, unless it is empty."""
