@@ -29,7 +29,7 @@ EXAMPLE = ROOT / "examples" / "quickstart-cpu"
 STACK = "quickstart"
 _CRDS = ("gateway-api", "inference-pool", "gie-objective", "llmd-objective", "pod-monitor")
 #: Simulated engines start in seconds, two vLLMs on two cores in about a minute.
-_READY_TIMEOUT_S = {"sim": 180.0, "vllm": 600.0}
+_READY_TIMEOUT_S = {"sim": 180.0, "vllm": 400.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,11 @@ def _flavour(engine: Engine) -> _Flavour:
         "AGENTIC_ENGINE_MODEL": str(tiny_model()),
         "AGENTIC_ENGINE_BLOCKS": "512",
     }
-    changes = {"spec.engine.version": "0.32.0"}  # the newest that vLLM's CPU wheel exists for
+    # The newest release that vLLM's CPU wheel exists for.
+    changes = {
+        "spec.engine.version": "0.32.0",
+        "spec.engine.image": "localhost:5001/vllm-openai-cpu-lmcache:v0.32.0",
+    }
     return _Flavour(env=env, changes=changes, token_scale=0.05)
 
 
@@ -116,7 +120,7 @@ def _closing(engine: Engine) -> None:
     print(
         "\nWhat this showed: requests of recorded agent sessions went through the Service, Envoy and the endpoint picker to\n"
         f"engine pods that the operator rendered; {real}.\n"
-        "No network plugin enforced the NetworkPolicies.\n\n"
+        "Between the pods the rendered NetworkPolicies were enforced by the local network, not by a CNI plugin.\n\n"
         "How to go on: make demo ARGS=--keep                             stay up and try things with kubectl and curl\n"
         "              make demo ENGINE=vllm                             real vLLM and LMCache (first run: 6 minutes more)\n"
         "              make demo ARGS=--examples                         every example, pods not run\n"
