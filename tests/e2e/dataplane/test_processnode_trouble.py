@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,29 @@ def test_pods_of_a_deployment_are_replaced(bench: Bench) -> None:
     bench.api.apply(deployment, "pods")
     bench.api.wait(kinds.DEPLOYMENT, "pods", "web", rolled_out)
     bench.api.delete(kinds.DEPLOYMENT, "pods", "web")
+
+
+def test_kubectl_logs_follow_a_container_to_its_end(bench: Bench) -> None:
+    pod = bench.pod(shell("main", "echo one; until test -e /tmp/go; do sleep 0.05; done; echo two; exit 1"))
+    bench.ready(pod)
+    assert bench.cluster.kubectl("logs", "-n", "pods", pod) == "one\n"
+    with ThreadPoolExecutor() as pool:
+        followed = pool.submit(bench.cluster.kubectl, "logs", "-n", "pods", "-f", pod)
+        bench.node.exec("pods", pod, "main", ["touch", "/tmp/go"])
+        assert followed.result(timeout=20) == "one\ntwo\n"
+    bench.wait(pod, lambda obj: state(obj, "main")["restartCount"] > 0)
+    assert bench.cluster.kubectl("logs", "-n", "pods", "--previous", "--tail=1", pod) == "two\n"
+
+
+def test_pods_outlive_the_api_server(bench: Bench) -> None:
+    pod = bench.pod(shell("main", "exec sleep 1000"))
+    before = state(bench.ready(pod), "main")["containerID"]
+    bench.cluster.restart_apiserver()
+    bench.api.close()
+    assert bench.output("echo new").strip() == "new"
+    assert state(bench.ready(pod), "main")["containerID"] == before
+    bench.delete(pod)
+    bench.gone(pod)
 
 
 OWNER = """

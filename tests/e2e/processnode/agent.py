@@ -15,6 +15,7 @@ from .claims import ClaimBinder
 from .context import NodeContext
 from .events import Recorder
 from .images import Program
+from .kubelet import KubeletApi, LogFile
 from .network import Network
 from .pod import PodWorker
 from .records import Backoff
@@ -43,7 +44,7 @@ class AgentOptions:
 
 
 class Agent:
-    """To be used in one event loop, but for `logs_of` and `claim`."""
+    """To be used in one event loop, but for `log` and `claim`."""
 
     def __init__(self, cluster: ControlPlane, network: Network, options: AgentOptions) -> None:
         self._options = options
@@ -56,6 +57,7 @@ class Agent:
             events=Recorder(self._api, options.name), resolve=options.resolve, image_volumes=options.image_volumes,
             capacity=options.capacity, env=options.env, backoff=options.backoff,
         )  # fmt: skip
+        self._kubelet = KubeletApi(self.log, options.folder)
         self._workers: dict[str, PodWorker] = {}  # by uid
         self._logs: dict[tuple[str, str], Path] = {}  # of the newest pod of each name, also when it is gone
         self._tasks: set[asyncio.Task[None]] = set()
@@ -65,6 +67,7 @@ class Agent:
         """Register the node and follow its pods; returns when it is Ready and untainted."""
         self._failed = asyncio.get_running_loop().create_future()
         await self._runtime.connect(self._options.folder)
+        await self._kubelet.start()
         await self._register()
         for plural in _FOLLOWED:
             self._node.informers[plural] = Informer(
@@ -96,6 +99,7 @@ class Agent:
         for task in self._tasks:
             task.cancel()
         await self._runtime.close()
+        await self._kubelet.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(ApiError, TimeoutError):
             async with asyncio.timeout(2):
@@ -114,9 +118,25 @@ class Agent:
         self._node.events.record(worker.pod, "Warning", "Evicted", message)
         worker.end(Verdict(phase="Failed", reason="Evicted", message=message, disruption=True), grace_s=0)
 
-    def logs_of(self, namespace: str, pod: str) -> Path:
-        """Raises KeyError: the node has had no such pod."""
-        return self._logs[namespace, pod]
+    def log(self, namespace: str, pod: str, container: str, previous: bool = False) -> LogFile:
+        """The log of a container's newest run, or of the one before; also when the pod is gone.
+
+        Raises:
+            KeyError: the node has had no such pod, or no such run.
+        """
+        folder = self._logs.get((namespace, pod))
+        if folder is None:
+            raise KeyError(f"{self._options.name} has had no pod {namespace}/{pod}")
+        runs = sorted((folder / container).glob("*.log"), key=lambda path: int(path.stem))
+        wanted = 2 if previous else 1
+        if len(runs) < wanted:
+            raise KeyError(f"{namespace}/{pod} {container}: {len(runs)} runs so far")
+        path = runs[-wanted]
+
+        def growing() -> bool:
+            return any(worker.logs == folder and worker.writes_to(path) for worker in self._workers.values())
+
+        return LogFile(path, growing)
 
     def claim(self, namespace: str, name: str) -> Path:
         """Raises KeyError: no such claim."""
@@ -177,7 +197,9 @@ class Agent:
             self._failed.set_exception(error)
 
     async def _register(self) -> None:
-        await self._api.call("POST", "/api/v1/nodes", _node(self._options, self._node.network))
+        await self._api.call(
+            "POST", "/api/v1/nodes", _node(self._options, self._node.network, self._kubelet.port)
+        )
 
     async def _untainted(self) -> None:
         path = f"/api/v1/nodes/{self._options.name}"
@@ -188,7 +210,7 @@ class Agent:
             await asyncio.sleep(0.05)
 
 
-def _node(options: AgentOptions, network: Network) -> Manifest:
+def _node(options: AgentOptions, network: Network, kubelet_port: int) -> Manifest:
     """The Node with a status, which the API server keeps at creation. Nobody renews it: see the grace period of the
     controller manager in localcluster/commands.py."""
     now = timestamp(time.time())
@@ -210,8 +232,10 @@ def _node(options: AgentOptions, network: Network) -> Manifest:
             "allocatable": dict(options.capacity),
             "conditions": [ready],
             "addresses": [
-                {"type": "InternalIP", "address": network.node_ip}, {"type": "Hostname", "address": options.name},
+                {"type": "InternalIP", "address": network.node_ip},
+                {"type": "Hostname", "address": "localhost"},  # where the API server asks for logs
             ],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet_port}},
             "nodeInfo": {
                 "machineID": "", "systemUUID": "", "bootID": "", "kernelVersion": "", "osImage": "process node",
                 "containerRuntimeVersion": "process://1", "kubeletVersion": "v1.36.3", "kubeProxyVersion": "",

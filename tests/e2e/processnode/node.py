@@ -129,11 +129,7 @@ class ProcessNode:
         Raises:
             KeyError: the node has had no such pod, or no such run.
         """
-        runs = _log_files(self._running().logs_of(namespace, pod), container)
-        wanted = 2 if previous else 1
-        if len(runs) < wanted:
-            raise KeyError(f"{namespace}/{pod} {container}: {len(runs)} runs so far")
-        return runs[-wanted].read_text(errors="replace")
+        return self._running().log(namespace, pod, container, previous).path.read_text(errors="replace")
 
     def kill(self, namespace: str, pod: str, container: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to a container's first process."""
@@ -234,8 +230,3 @@ def _containers(worker: PodWorker) -> Containers:
     if worker.containers is None:
         raise KeyError(f"{worker.name} has no containers yet")
     return worker.containers
-
-
-def _log_files(folder: Path, container: str) -> list[Path]:
-    """The logs of a container's runs, oldest first."""
-    return sorted((folder / container).glob("*.log"), key=lambda path: int(path.stem))

@@ -5,6 +5,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .api import ApiError, Manifest
@@ -53,6 +54,10 @@ class PodWorker:
     @property
     def name(self) -> str:
         return f"{self.pod['metadata']['namespace']}/{self.pod['metadata']['name']}"
+
+    def writes_to(self, log: Path) -> bool:
+        """Whether a container that runs writes to this file."""
+        return any(r.state == "running" and r.logs[-1:] == [str(log)] for r in self._records)
 
     def update(self, pod: Manifest) -> None:
         """The object has changed."""

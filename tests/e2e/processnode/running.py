@@ -121,10 +121,17 @@ class Containers:
             log.unlink(missing_ok=True)
 
     async def signal(self, name: str, number: int) -> None:
-        await self._node.runtime.signal(self.records[name].key, number)
+        """Raises KeyError: the container does not run."""
+        await self._node.runtime.signal(self._running_key(name), number)
 
     async def signal_all(self, name: str, number: int) -> None:
-        await self._node.runtime.signal_all(self.records[name].key, number)
+        """As `signal`, to every process of the container."""
+        await self._node.runtime.signal_all(self._running_key(name), number)
+
+    def _running_key(self, name: str) -> str:
+        if self.records[name].state != "running":
+            raise KeyError(f"container {name} does not run")
+        return self.records[name].key
 
     async def stop(self, grace_s: float) -> None:
         """End all containers within the grace period: sidecars after the others, the last one first."""
