@@ -12,13 +12,15 @@ from dataclasses import dataclass
 import pytest
 
 from tests.e2e.localcluster.process import Workplace, free_ports
-from tests.e2e.realengines import tiny_model
+from tests.e2e.realengines import install, tiny_model
+from tests.e2e.realengines.install import VLLM
 from tests.e2e.realengines.processes import (
     Engine,
     start_lmcache,
     start_rendered_sim,
     start_rendered_vllm,
 )
+from tests.e2e.realengines.record import options_file, recorded_options
 from tests.e2e.realengines.rendered import EXAMPLES, EnginePod, changed, engine_pods, example_names
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for vLLM to be installed and to start
@@ -117,6 +119,12 @@ def test_an_engine_serves_on_without_its_server_and_finds_it_again(running: Runn
 def test_the_server_counts_what_it_gave(running: Running) -> None:
     metrics = running.server.metrics()
     assert metrics["lmcache_mp_l1_memory_usage_bytes"] >= 0
+
+
+def test_the_recorded_options_are_those_of_its_parser() -> None:
+    """What the operator knows of this version is what the engine itself declares, option by option."""
+    recorded = json.loads(options_file(VLLM).read_text(encoding="utf-8"))["options"]
+    assert recorded == recorded_options(install())
 
 
 @pytest.mark.parametrize(("example", "pod"), _OTHERS, ids=lambda item: getattr(item, "name", item))

@@ -30,7 +30,7 @@ SERVED = "tiny"
 _READY_S = 240.0
 _SOURCES = Path(__file__).parents[3] / "operator"
 #: What makes an engine small: 512 blocks of 64 tokens are 16 MiB here, and nothing is compiled.
-SMALL = ("--enforce-eager", "--num-gpu-blocks-override=512", "--max-num-batched-tokens=2048")
+_SMALL = ("--enforce-eager", "--num-gpu-blocks-override=512", "--max-num-batched-tokens=2048")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +91,9 @@ class Served:
     def command_line(self, port: int) -> list[str]:
         """The arguments with model, name and address, where they are not given."""
         given = {argument.split("=", 1)[0] for argument in self.arguments}
-        defaults = {"--served-model-name": SERVED, "--port": str(port), "--host": "127.0.0.1"}
-        return [
-            "serve",
-            str(self.model),
-            *(f"{name}={value}" for name, value in defaults.items() if name not in given),
-            *self.arguments,
-        ]
+        defaults = (f"--served-model-name={SERVED}", f"--port={port}", "--host=127.0.0.1", *_SMALL)
+        missing = [option for option in defaults if option.split("=", 1)[0] not in given]
+        return ["serve", str(self.model), *missing, *self.arguments]
 
 
 def start_vllm(place: Workplace, served: Served) -> Engine:
@@ -114,7 +110,7 @@ def start_vllm(place: Workplace, served: Served) -> Engine:
         "VLLM_SERVER_DEV_MODE": "1",  # POST /reset_prefix_cache
         **served.env,
     }
-    command = [str(venv / "bin" / "vllm"), *served.command_line(port), *SMALL]
+    command = [str(venv / "bin" / "vllm"), *served.command_line(port)]
     process = place.start(served.name, command, env=_with_path(env, venv / "bin"))
     return Engine(name=served.name, process=process, client=Client(port), place=place)
 
@@ -128,24 +124,26 @@ def start_sim(place: Workplace, served: Served) -> Engine:
         "VLLM_SERVER_DEV_MODE": "1",
         **served.env,
     }
-    command = [sys.executable, "-m", "agentic_serving.enginesim", *served.command_line(port), *SMALL]
+    command = [sys.executable, "-m", "agentic_serving.enginesim", *served.command_line(port)]
     process = place.start(served.name, command, env=env)
     return Engine(name=served.name, process=process, client=Client(port), place=place)
 
 
-def start_rendered_vllm(place: Workplace, argv: Sequence[str], env: Mapping[str, str]) -> Engine:
+def start_rendered_vllm(
+    place: Workplace, argv: Sequence[str], env: Mapping[str, str], *, name: str = "engine"
+) -> Engine:
     """A pod's command line on real vLLM with the tiny model, through the wrapper that pods use; not awaited."""
     venv = install()
     wrapped = {
         **env,
-        **_homes(place),
+        **_homes(place, name),
         "AGENTIC_ENGINE_MODEL": str(tiny_model()),
         "AGENTIC_ENGINE_BLOCKS": "640",
         "VLLM_SERVER_DEV_MODE": "1",
     }
     folder = venv / "equipment"
-    process = place.start("engine", [str(folder / argv[0]), *argv[1:]], env=_with_path(wrapped, venv / "bin"))
-    return Engine(name="engine", process=process, client=Client(_port_of(argv)), place=place)
+    process = place.start(name, [str(folder / argv[0]), *argv[1:]], env=_with_path(wrapped, venv / "bin"))
+    return Engine(name=name, process=process, client=Client(_port_of(argv)), place=place)
 
 
 def start_rendered_sim(
@@ -153,14 +151,16 @@ def start_rendered_sim(
 ) -> Engine:
     """A pod's command line (`vllm serve MODEL ...`) on the simulator with this model; not awaited."""
     command = [sys.executable, "-m", "agentic_serving.enginesim", argv[1], str(model), *argv[3:]]
-    process = place.start("engine", command, env={**env, **_homes(place), "PYTHONPATH": str(_SOURCES)})
+    process = place.start(
+        "engine", command, env={**env, **_homes(place, "engine"), "PYTHONPATH": str(_SOURCES)}
+    )
     return Engine(name="engine", process=process, client=Client(_port_of(argv)), place=place)
 
 
-def _homes(place: Workplace) -> dict[str, str]:
+def _homes(place: Workplace, engine: str) -> dict[str, str]:
     """Folders that a pod mounts."""
     names = ("HOME", "HF_HOME", "VLLM_CACHE_ROOT")
-    return {name: str(place.folder / name.lower()) for name in names}
+    return {name: str(place.folder / engine / name.lower()) for name in names}
 
 
 def _port_of(argv: Sequence[str]) -> int:

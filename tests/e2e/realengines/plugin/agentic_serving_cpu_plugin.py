@@ -17,7 +17,7 @@ def register() -> None:
     """Called by vLLM in each of its processes before anything else."""
     if "VLLM_NIXL_SIDE_CHANNEL_HOST" not in os.environ:
         return
-    import torch
+    import torch  # type: ignore[import-not-found,unused-ignore] # in the engines' environment only
 
     if torch.cuda.is_available():
         return
@@ -27,14 +27,14 @@ def register() -> None:
 
 
 def _pin_no_core() -> None:
-    from vllm.platforms.cpu import CpuPlatform
+    from vllm.platforms.cpu import CpuPlatform  # type: ignore[import-not-found,unused-ignore] # in the engines' environment only
 
     CpuPlatform.discover_numa_topology = classmethod(lambda _: [])
 
 
 def _start_no_progress_thread() -> None:
     try:
-        from nixl import _api
+        from nixl import _api  # type: ignore[import-not-found,unused-ignore] # in the engines' environment only
     except ImportError:
         return
     _api.nixl_agent_config = functools.partial(_api.nixl_agent_config, enable_prog_thread=False)
