@@ -1,0 +1,1 @@
+"""Real coding agents: Claude Code, Codex and OpenCode run tools and sub-agents against a stack whose engine follows a script."""
