@@ -18,7 +18,7 @@ from agentic_serving.enginesim.tokens import TextTokenizer
 __all__ = ["Answer", "Delta", "Limits", "Planner"]
 
 Kind = Literal["reasoning", "text", "call"]
-FinishReason = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls", "abort"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,10 @@ class Answer:
     deltas: Sequence[tuple[Delta, ...]]  # by token
     finish: FinishReason
     stop_text: str | None = None  # the stop string that ended it
+
+    def aborted(self, tokens: int) -> "Answer":
+        """What was served of it when the engine gave up."""
+        return Answer(ids=self.ids[:tokens], deltas=self.deltas[:tokens], finish="abort")
 
     def text(self, kind: Kind = "text") -> str:
         return "".join(d.text for deltas in self.deltas for d in deltas if d.kind == kind)

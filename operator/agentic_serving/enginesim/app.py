@@ -52,11 +52,12 @@ def application(service: Service, registry: CollectorRegistry, knobs: Knobs) -> 
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,
         middlewares=[
-            _request_ids(echo=service.options.request_id_headers),
             _faults(since_033=service.since_033),
             _keys(frozenset(keys)),
         ],
     )
+    if service.options.request_id_headers:
+        _add_request_id(app)
     for path, handler in _GENERATING.items():
         app.router.add_post(path, _bound(service, _counted(handler)))
     for path, handler in {**_POST, **(_DEV if knobs.dev_mode else {})}.items():
@@ -122,12 +123,10 @@ def _keys(keys: frozenset[str]) -> Middleware:
     return check
 
 
-def _request_ids(*, echo: bool) -> Middleware:
-    @web.middleware
-    async def add(request: web.Request, handler: _Next) -> web.StreamResponse:
-        answer = await handler(request)
-        if echo and not answer.prepared:
-            answer.headers["X-Request-Id"] = request.headers.get("X-Request-Id", uuid.uuid4().hex)
-        return answer
+def _add_request_id(app: web.Application) -> None:
+    """X-Request-Id on every answer, streams too: the client's, else a new one (`--enable-request-id-headers`)."""
 
-    return add
+    async def add(request: web.Request, answer: web.StreamResponse) -> None:
+        answer.headers["X-Request-Id"] = request.headers.get("X-Request-Id", uuid.uuid4().hex)
+
+    app.on_response_prepare.append(add)

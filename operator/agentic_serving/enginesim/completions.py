@@ -6,7 +6,8 @@ from typing import Any
 
 from aiohttp import web
 
-from agentic_serving.enginesim.chat import counts_body, details_body, priority_of, stops, usage_wanted
+from agentic_serving.enginesim.chat import priority_of, stops
+from agentic_serving.enginesim.chatanswer import counts_body, details_body, usage_wanted
 from agentic_serving.enginesim.faults import Fault, refused
 from agentic_serving.enginesim.schemas import CompletionRequest
 from agentic_serving.enginesim.service import Asked, Running, Service

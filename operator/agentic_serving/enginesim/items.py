@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agentic_serving.enginesim.answer import Answer, Delta
-from agentic_serving.enginesim.chat import new_call_id
+from agentic_serving.enginesim.chatanswer import new_call_id
 
 __all__ = ["Item", "ItemStream", "items_of"]
 
 Event = dict[str, Any]
-Status = Literal["completed", "incomplete"]
+Status = Literal["completed", "incomplete", "cancelled"]
 
 _PREFIX = {"text": "msg_", "reasoning": "rs_", "call": "fc_"}
 

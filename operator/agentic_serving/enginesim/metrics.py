@@ -19,42 +19,18 @@ from prometheus_client import (
 )
 from prometheus_client.metrics import MetricWrapperBase
 
+from agentic_serving.enginesim.buckets import FIRST_TOKEN, INTER_TOKEN, ITERATION, LATENCY, token_buckets
 from agentic_serving.enginesim.engine import Job, Observer
 from agentic_serving.fleet.replica import Replica
 from agentic_serving.fleet.types import Counters, Finished, Outcome, Step
 
-__all__ = ["CacheInfo", "EngineMetrics", "token_buckets"]
-
-_LATENCY = (
-    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
-    1920.0, 7680.0,
-)  # fmt: skip
-_FIRST_TOKEN = (
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
-    160.0, 640.0, 2560.0,
-)  # fmt: skip
-_INTER_TOKEN = (
-    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
-)  # fmt: skip
-_ITERATION = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+__all__ = ["CacheInfo", "EngineMetrics"]
 
 #: fleet's sources under vLLM's names. A shared tier behind LMCache is not told apart from its host tier by vLLM.
 _SOURCES = {"local": "device", "host": "host", "disk": "disk", "shared": "external_unspecified", "p2p": "p2p"}
 _ALL_SOURCES = ("device", "host", "p2p", "disk", "external_unspecified")
 _Family = TypeVar("_Family", bound=MetricWrapperBase)
 _REASONS = ("stop", "length", "abort", "error", "repetition")
-
-
-def token_buckets(most: int) -> list[float]:
-    """1, 2, 5, 10, 20, 50, ... up to `most`."""
-    found: list[float] = []
-    scale = 1
-    while True:
-        for factor in (1, 2, 5):
-            if factor * scale > most:
-                return found
-            found.append(float(factor * scale))
-        scale *= 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,26 +206,20 @@ class EngineMetrics(Observer):
         )
         self._max_tokens = histogram("request_params_max_tokens", "The max_tokens request parameter.", tokens)
         self._n = histogram("request_params_n", "The n request parameter.", (1, 2, 5, 10, 20))
-        self._iteration = histogram("iteration_tokens_total", "Number of tokens per engine_step.", _ITERATION)
+        self._iteration = histogram("iteration_tokens_total", "Number of tokens per engine_step.", ITERATION)
         self._preempted = histogram(
             "request_num_preemptions", "Times a request was preempted.", (1, 2, 3, 4, 5, 10, 20)
         )
-        self._first = histogram(
-            "time_to_first_token_seconds", "Time to first token in seconds.", _FIRST_TOKEN
-        )
-        self._inter = histogram(
-            "inter_token_latency_seconds", "Inter-token latency in seconds.", _INTER_TOKEN
-        )
+        self._first = histogram("time_to_first_token_seconds", "Time to first token in seconds.", FIRST_TOKEN)
+        self._inter = histogram("inter_token_latency_seconds", "Inter-token latency in seconds.", INTER_TOKEN)
         self._per_token = histogram(
-            "request_time_per_output_token_seconds", "Time per output token per request.", _INTER_TOKEN
+            "request_time_per_output_token_seconds", "Time per output token per request.", INTER_TOKEN
         )
-        self._e2e = histogram("e2e_request_latency_seconds", "E2E request latency in seconds.", _LATENCY)
-        self._queue = histogram("request_queue_time_seconds", "Time spent in WAITING phase.", _LATENCY)
-        self._inference = histogram(
-            "request_inference_time_seconds", "Time spent in RUNNING phase.", _LATENCY
-        )
-        self._prefill = histogram("request_prefill_time_seconds", "Time spent in PREFILL phase.", _LATENCY)
-        self._decode = histogram("request_decode_time_seconds", "Time spent in DECODE phase.", _LATENCY)
+        self._e2e = histogram("e2e_request_latency_seconds", "E2E request latency in seconds.", LATENCY)
+        self._queue = histogram("request_queue_time_seconds", "Time spent in WAITING phase.", LATENCY)
+        self._inference = histogram("request_inference_time_seconds", "Time spent in RUNNING phase.", LATENCY)
+        self._prefill = histogram("request_prefill_time_seconds", "Time spent in PREFILL phase.", LATENCY)
+        self._decode = histogram("request_decode_time_seconds", "Time spent in DECODE phase.", LATENCY)
 
     def rejected(self, reason: str = "max_num_queued_reqs") -> None:
         """A request was turned away at the door."""

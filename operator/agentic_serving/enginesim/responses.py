@@ -163,6 +163,8 @@ def _custom(tools: Sequence[ToolSpec]) -> frozenset[str]:
 
 
 def _status(running: Running) -> Status:
+    if running.answer.finish == "abort":
+        return "cancelled"
     return "incomplete" if running.answer.finish == "length" else "completed"
 
 

@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 async def serve(options: ServeOptions, knobs: Knobs) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    `--shutdown-timeout 0` aborts what runs; otherwise it may finish within that time, while new connections are still
-    answered, as in vLLM 0.33 (vllm/entrypoints/launchers/launcher.py): keeping them away is the router's work.
+    `--shutdown-timeout 0` aborts what runs; otherwise it may finish within that time. Meanwhile the port stays open and
+    /health says 200, but a new request is answered with an empty, aborted answer: keeping requests away is the router's
+    work (vLLM 0.33.0: vllm/entrypoints/launchers/launcher.py, vllm/v1/engine/core.py, _reject_add_in_shutdown).
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -37,10 +38,12 @@ async def serve(options: ServeOptions, knobs: Knobs) -> None:
         log.info(
             "shutting down: %d requests, timeout %g s", len(built.engine.live()), options.shutdown_timeout_s
         )
+        built.service.draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(options.shutdown_timeout_s):
                 await built.engine.drained()
         built.engine.abort_all()
+        await asyncio.sleep(0)  # the handlers write their last chunks; the runner's cleanup waits for them
 
 
 async def _start(built: Built, options: ServeOptions, knobs: Knobs, stack: contextlib.AsyncExitStack) -> None:

@@ -66,7 +66,10 @@ class Running:
     _service: "Service"
 
     async def chunks(self) -> AsyncIterator[tuple[Delta, ...]]:
-        """What new tokens add, as they come. The request is aborted if the reader goes away."""
+        """What new tokens add, as they come. The request is aborted if the reader goes away.
+
+        An engine that shuts down ends an answer where it is, with `abort` as its reason and status 200, as vLLM does.
+        """
         done = 0
         try:
             async for count in self.handle.tokens():
@@ -77,7 +80,8 @@ class Running:
             if self.handle.settled is None:
                 self._service.engine.abort(self.handle)
         if self.handle.settled is not None and self.handle.settled.finished is None:
-            raise Fault("Request was aborted", kind="InternalServerError", status=500)
+            self.answer = self.answer.aborted(done)
+            yield ()
 
     async def complete(self) -> None:
         """Return when the answer is whole."""
@@ -111,7 +115,7 @@ class Service:
     version: str
     fingerprint: str
     dev_mode: bool = False
-    draining: bool = False
+    draining: bool = False  # no new request is begun
     load: int = 0  # requests being answered, for /load
 
     @property
@@ -237,6 +241,8 @@ class Service:
             finish=answer.finish,
             source=asked.kv_transfer,
         )
+        if self.draining:
+            return Handle(job, settled=Settled(finished=None))
         try:
             return await self.engine.submit(job)
         except InvalidInput as error:

@@ -306,3 +306,26 @@ async def test_a_key_guards_v1_only() -> None:
 async def test_the_prefix_cache_is_reset_only_in_development_mode() -> None:
     async with running(knobs=knobs(dev_mode=False)) as sim, sim.client.post("/reset_prefix_cache") as answer:
         assert answer.status == 404
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("options", [(), ("--enable-request-id-headers",)], ids=["off", "on"])
+async def test_request_ids_come_back_if_asked_for(options: tuple[str, ...], streamed: bool) -> None:
+    async with running(*options) as sim:
+        body, headers = chat(stream=streamed), {"X-Request-Id": "r1"}
+        async with sim.client.post("/v1/chat/completions", json=body, headers=headers) as answer:
+            text = await answer.text()
+            assert answer.headers.get("X-Request-Id") == ("r1" if options else None)
+    assert "chatcmpl-r1" in text
+
+
+@pytest.mark.parametrize("name", WHOLE)
+async def test_an_engine_that_drains_answers_new_requests_with_nothing(name: str) -> None:
+    path, body = WHOLE[name]
+    async with running() as sim:
+        sim.built.service.draining = True
+        answer = await sim.ok(path, body)
+    usage = answer["usage"]
+    assert usage.get("completion_tokens", usage.get("output_tokens")) == 0
+    if "choices" in answer:
+        assert answer["choices"][0]["finish_reason"] == "abort"

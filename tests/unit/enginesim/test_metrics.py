@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from agentic_serving.enginesim.metrics import token_buckets
+from agentic_serving.enginesim.buckets import token_buckets
 from tests.unit.enginesim.sim import MODEL, Sim, chat, running, words
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "vllm-metrics.json").read_text())["families"]

@@ -65,7 +65,8 @@ async def test_sigterm_drains_or_aborts(timeout_s: str, finishes: bool) -> None:
             child.send_signal(signal.SIGTERM)
             text = (await answer.read()).decode()
         assert await asyncio.wait_for(child.wait(), timeout=30) == 0
-    assert ('"finish_reason":"length"' in text) == finishes
+    assert ('"finish_reason":"length"' if finishes else '"finish_reason":"abort"') in text
+    assert text.endswith("data: [DONE]\n\n")
 
 
 async def test_official_openai_client_reads_chat_and_completions() -> None:
