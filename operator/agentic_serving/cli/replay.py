@@ -141,6 +141,10 @@ def replay(traces: tuple[Path, ...], output: str, *, allow_errors: bool, **given
         raise InvalidInput("replay", f"needs {error.name}: pip install 'agentic-serving[replay]'") from None
     found = asyncio.run(replaying.run(traces, given))
     click.echo(data(found.data(), "json") if output == "json" else replaying.text(found))
+    if given["plot_path"] is not None:
+        replaying.plot(
+            found, given["plot_path"]
+        )  # after the figures: those are not lost if it cannot be written
     if found.n_errors and not allow_errors:
         click.echo(
             f"error: {found.n_errors} requests failed for good (--allow-errors: exit with 0)", err=True

@@ -19,28 +19,32 @@ from agentic_serving.replay.report import Report, from_data
 from agentic_serving.replay.table import text
 from agentic_serving.workload import Program, read
 
-__all__ = ["run", "text"]
+__all__ = ["plot", "run", "text"]
 
 
 async def run(traces: tuple[Path, ...], given: Mapping[str, Any]) -> Report:
-    """Read everything, check everything, replay, plot.
+    """Read everything, check everything, replay.
 
     Raises:
         InvalidInput: an option, a trace, the baseline or the endpoint is no good.
     """
     options = _options(given)
-    plot_path: Path | None = given["plot_path"]
-    if plot_path is not None and plot_path.suffix not in SUFFIXES:
-        raise InvalidInput("--plot", f"{plot_path}: expected a name that ends with {' or '.join(SUFFIXES)}")
+    _check_plot(given["plot_path"])
     baseline = _baseline(given["baseline"])
     programs = select(tuple(program for path in traces for program in read(path)), options)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _interrupted, stop)
     with _Bar(programs, options) as bar:
-        found = await replay(programs, options, on_event=bar.see, baseline=baseline, stop=stop)
-    if plot_path is not None:
-        plot(found, plot_path)
-    return found
+        return await replay(programs, options, on_event=bar.see, baseline=baseline, stop=stop)
+
+
+def _check_plot(path: Path | None) -> None:
+    if path is None:
+        return
+    if path.suffix not in SUFFIXES:
+        raise InvalidInput("--plot", f"{path}: expected a name that ends with {' or '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise InvalidInput("--plot", f"{path}: the folder {path.parent} does not exist")
 
 
 def _interrupted(stop: asyncio.Event) -> None:

@@ -22,7 +22,7 @@ from agentic_serving.replay.records import (
     TurnRecord,
     TurnStarted,
 )
-from agentic_serving.replay.report import Report, report
+from agentic_serving.replay.report import Report, check_baseline, report
 from agentic_serving.replay.session import Lap, run_program
 from agentic_serving.replay.text import Scale
 from agentic_serving.replay.transport import Transport
@@ -49,8 +49,10 @@ async def replay(
         baseline: report of the same programs on an unloaded endpoint: gives slowdowns.
 
     Raises:
-        InvalidInput: there is nothing to replay, or the endpoint cannot be used.
+        InvalidInput: there is nothing to replay, the baseline does not fit, or the endpoint cannot be used.
     """
+    if baseline is not None:
+        check_baseline(options, baseline)
     chosen = select(programs, options)
     driver = _Driver(chosen, options, on_event, clock or SystemClock(), stop or asyncio.Event())
     await driver.run()

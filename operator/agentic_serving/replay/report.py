@@ -17,7 +17,7 @@ from agentic_serving.replay.answers import Usage
 from agentic_serving.replay.options import Options
 from agentic_serving.replay.records import TurnRecord
 
-__all__ = ["Report", "from_data", "percentile", "report"]
+__all__ = ["Report", "check_baseline", "from_data", "percentile", "report"]
 
 #: What a baseline must share for its times to be comparable.
 _COMPARED = ("model", "tokenScale", "maxOutputTokens", "gapScale", "maxGapSeconds")
@@ -47,18 +47,11 @@ def report(
     *,
     baseline: Report | None = None,
 ) -> Report:
-    """Summarise.
-
-    Raises:
-        InvalidInput: the baseline was made with other options that matter.
-    """
+    """Summarise; `check_baseline` was called before."""
     found = tuple(records)
-    said = _said(options)
-    if baseline is not None:
-        _check_baseline(said, baseline.summary.get("options", {}))
     turns = [r for r in found if r.kind == "turn"]
     summary: dict[str, Any] = {
-        "options": said,
+        "options": _said(options),
         "run": dict(outline),
         "turns": _turns(turns, baseline),
         "tasks": _groups(turns, _by_task, lambda r: r.ends_task, baseline),
@@ -71,6 +64,19 @@ def report(
         "agents": _agents(turns),
     }
     return Report(summary, found)
+
+
+def check_baseline(options: Options, baseline: Report) -> None:
+    """Refuse a baseline whose times cannot be compared.
+
+    Raises:
+        InvalidInput: it was made with other options that matter.
+    """
+    ours, theirs = _said(options), baseline.summary.get("options", {})
+    for key in _COMPARED:
+        if ours[key] != theirs.get(key):
+            told = f"was made with {key} {theirs.get(key)}, this replay has {ours[key]}"
+            raise InvalidInput("--baseline", told)
 
 
 def from_data(data: object, *, name: str) -> Report:
@@ -120,14 +126,6 @@ def _said(options: Options) -> dict[str, Any]:
         "retries": options.retries,
         "timeoutSeconds": options.timeout_s,
     }
-
-
-def _check_baseline(said: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    for key in _COMPARED:
-        if said[key] != theirs.get(key):
-            raise InvalidInput(
-                "--baseline", f"was made with {key} {theirs.get(key)}, this replay has {said[key]}"
-            )
 
 
 def _turns(turns: Sequence[TurnRecord], baseline: Report | None) -> dict[str, Any]:

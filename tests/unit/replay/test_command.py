@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from agentic_serving.cli import main
+
 from .conftest import Endpoint
 
 TRACES = Path(__file__).parents[2] / "traces"
@@ -55,6 +57,10 @@ def test_help_says_what_it_does() -> None:
         (["{good}", "--token-scale", "0"], "error: --token-scale: must be more than 0"),
         (["{good}", "--max-gap", "soon"], "error: --max-gap: "),
         (["{good}", "--plot", "x.gif"], "error: --plot: x.gif: expected a name that ends with .png or .svg"),
+        (
+            ["{good}", "--plot", "absent/x.png"],
+            "error: --plot: absent/x.png: the folder absent does not exist",
+        ),
         (["{good}", "--baseline", "{bad}"], "bad.jsonl: is not JSON"),
         (["{good}", "--baseline", "{other}"], "other.json: is not a report"),
         (
@@ -62,9 +68,26 @@ def test_help_says_what_it_does() -> None:
             "error: --endpoint: http://127.0.0.1:9/v1 cannot be used: cannot connect",
         ),
     ],
-    ids=["missing", "malformed", "url", "scale", "duration", "plot", "baseline", "not a report", "refused"],
+    ids=[
+        "missing",
+        "malformed",
+        "url",
+        "scale",
+        "duration",
+        "plot",
+        "folder",
+        "baseline",
+        "not a report",
+        "refused",
+    ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(args: list[str], message: str, tmp_path: Path) -> None:
+def test_bad_input_is_one_line_and_exit_code_2(
+    args: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     names = {
         "bad": tmp_path / "bad.jsonl",
         "other": tmp_path / "other.json",
@@ -72,11 +95,18 @@ def test_bad_input_is_one_line_and_exit_code_2(args: list[str], message: str, tm
     }
     names["bad"].write_text("{nothing\n")
     names["other"].write_text("{}")
-    done = run("--endpoint", "http://127.0.0.1:9", "--model", "m", *(a.format(**names) for a in args))
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    filled = [a.format(**names) for a in args]
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["agentic-serving", "replay", "--endpoint", "http://127.0.0.1:9", "--model", "m", *filled],
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert message in printed.err
+    assert printed.out == ""
 
 
 async def test_text_goes_to_stdout_and_progress_to_stderr(endpoint: Endpoint) -> None:

@@ -15,7 +15,7 @@ from agentic_serving.replay.clients import Client
 from agentic_serving.replay.driver import replay, select
 from agentic_serving.replay.options import Options
 from agentic_serving.replay.records import Event, ProgramEnded, TurnEnded, TurnStarted
-from agentic_serving.replay.report import Report, from_data
+from agentic_serving.replay.report import from_data
 from agentic_serving.workload import Program, read
 
 from .conftest import Endpoint
@@ -264,9 +264,7 @@ async def test_a_baseline_gives_slowdowns_and_must_fit(endpoint: Endpoint) -> No
     with pytest.raises(
         InvalidInput, match=r"--baseline: was made with tokenScale 0\.02, this replay has 0\.03"
     ):
-        await replay(
-            [SHORT], options(endpoint, token_scale=0.03), baseline=Report(again.summary, again.records)
-        )
+        await replay([SHORT], options(endpoint, token_scale=0.03), baseline=again)
 
 
 def test_the_seed_draws_programs() -> None:
