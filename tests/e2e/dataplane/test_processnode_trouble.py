@@ -119,6 +119,15 @@ def test_pressure_fails_a_pod_at_once_and_leaves_its_object(bench: Bench) -> Non
     assert [c["status"] for c in target] == ["True"]
 
 
+def test_a_folder_that_outgrows_its_limit_has_the_pod_evicted(bench: Bench) -> None:
+    volumes = [{"name": "small", "emptyDir": {"sizeLimit": "1Mi"}}, {"name": "large", "emptyDir": {}}]
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("small", "large")]
+    script = "head -c 2M /dev/zero > /large/x; head -c 2M /dev/zero > /small/x; exec sleep 1000"
+    pod = bench.pod(shell("main", script, volumeMounts=mounts), volumes=volumes)
+    status = bench.phase(pod, "Failed")["status"]
+    assert (status["reason"], '"small"' in status["message"]) == ("Evicted", True)
+
+
 def test_a_deadline_ends_a_pod(bench: Bench) -> None:
     pod = bench.pod(shell("main", "exec sleep 1000"), activeDeadlineSeconds=1)
     assert bench.phase(pod, "Failed")["status"]["reason"] == "DeadlineExceeded"
@@ -171,14 +180,19 @@ def test_pods_of_a_deployment_are_replaced(bench: Bench) -> None:
 
 
 def test_kubectl_logs_follow_a_container_to_its_end(bench: Bench) -> None:
-    pod = bench.pod(shell("main", "echo one; until test -e /tmp/go; do sleep 0.05; done; echo two; exit 1"))
+    script = "echo one; until test -e /tmp/go; do sleep 0.05; done; echo two"
+    pod = bench.pod(shell("main", script), restartPolicy="Never")
     bench.ready(pod)
     assert bench.cluster.kubectl("logs", "-n", "pods", pod) == "one\n"
     with ThreadPoolExecutor() as pool:
-        followed = pool.submit(bench.cluster.kubectl, "logs", "-n", "pods", "-f", pod)
+        followed = pool.submit(bench.cluster.kubectl, "logs", "-n", "pods", "-f", pod, timeout_s=30)
         bench.node.exec("pods", pod, "main", ["touch", "/tmp/go"])
-        assert followed.result(timeout=20) == "one\ntwo\n"
-    bench.wait(pod, lambda obj: state(obj, "main")["restartCount"] > 0)
+        assert followed.result() == "one\ntwo\n"
+
+
+def test_kubectl_logs_show_the_run_before(bench: Bench) -> None:
+    pod = bench.pod(shell("main", "echo one; echo two; exit 1"))
+    bench.wait(pod, lambda obj: state(obj, "main").get("restartCount", 0) > 0)
     assert bench.cluster.kubectl("logs", "-n", "pods", "--previous", "--tail=1", pod) == "two\n"
 
 

@@ -20,7 +20,7 @@ from .network import Network
 from .pod import PodWorker
 from .records import Backoff
 from .runtimeclient import RuntimeClient
-from .status import Verdict, timestamp
+from .status import timestamp
 
 __all__ = ["Agent", "AgentOptions"]
 
@@ -114,9 +114,7 @@ class Agent:
         raise KeyError(f"{namespace}/{pod} is not on {self._options.name}")
 
     def evict(self, namespace: str, pod: str, message: str) -> None:
-        worker = self.worker(namespace, pod)
-        self._node.events.record(worker.pod, "Warning", "Evicted", message)
-        worker.end(Verdict(phase="Failed", reason="Evicted", message=message, disruption=True), grace_s=0)
+        self.worker(namespace, pod).evict(message)
 
     def log(self, namespace: str, pod: str, container: str, previous: bool = False) -> LogFile:
         """The log of a container's newest run, or of the one before; also when the pod is gone.

@@ -25,6 +25,7 @@ from .volumes import PodVolumes
 
 __all__ = ["PodWorker"]
 
+_SIZES_S = 3.0  # how often folders with a limit are measured; a kubelet does it every 10 s
 _SETUP_RETRY_S = 5.0  # what is missing is noticed at once; this is for what nothing tells us of
 
 
@@ -97,15 +98,21 @@ class PodWorker:
             self._kill_after(grace_s)
             self._wake.set()
 
+    def evict(self, message: str) -> None:
+        """End the pod as a kubelet does under pressure."""
+        self._event("Warning", "Evicted", message)
+        self.end(Verdict(phase="Failed", reason="Evicted", message=message, disruption=True), grace_s=0)
+
     async def run(self) -> None:
-        refresh = asyncio.create_task(self._refresh_volumes())
+        beside = [asyncio.create_task(work) for work in (self._refresh_volumes(), self._watch_sizes())]
         try:
             await self._live()
             await self._clean()
             await self._deleted.wait()
             await self._delete()
         finally:
-            refresh.cancel()
+            for task in beside:
+                task.cancel()
             await self._clean()
 
     async def _live(self) -> None:
@@ -243,6 +250,14 @@ class PodWorker:
             self._dirty.clear()
             if self._volumes is not None and self.containers is not None:
                 await self._volumes.refresh(self.pod)
+
+    async def _watch_sizes(self) -> None:
+        """Evict the pod when a folder of it outgrows its limit, as a kubelet does."""
+        while self._verdict is None:
+            await asyncio.sleep(_SIZES_S)
+            message = await asyncio.to_thread(self._volumes.over_limit) if self._volumes is not None else ""
+            if message:
+                self.evict(message)
 
     def _kill_after(self, grace_s: float) -> None:
         """Kill all containers when the time is up, whatever they are doing then."""

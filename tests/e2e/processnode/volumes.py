@@ -1,5 +1,6 @@
 """A pod's volumes as folders of the node."""
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -57,6 +58,15 @@ class PodVolumes:
                     await self._make_files(volume, self._at(volume))
                 except Missing:
                     continue
+
+    def over_limit(self) -> str:
+        """What a kubelet says of an emptyDir on disk that has outgrown its sizeLimit; empty if none has."""
+        for volume in self._volumes():
+            given = volume.get("emptyDir") or {}
+            limit = given.get("sizeLimit")
+            if limit and given.get("medium") != "Memory" and _used_bytes(self._at(volume)) > quantity(limit):
+                return f'Usage of EmptyDir volume "{volume["name"]}" exceeds the limit "{limit}".'
+        return ""
 
     @property
     def refresh_at_s(self) -> float | None:
@@ -176,6 +186,15 @@ def _existing(path: Path, what: str) -> str:
     if not path.exists():
         raise Missing(f"{what}: {path} is not there")
     return str(path.resolve())
+
+
+def _used_bytes(folder: Path) -> int:
+    used = 0
+    for at, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                used += Path(at, name).lstat().st_blocks * 512  # stat(2): blocks of 512 bytes
+    return used
 
 
 def _give_to_group(folder: Path, group: int) -> None:
