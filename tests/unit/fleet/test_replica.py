@@ -1,22 +1,15 @@
-"""fleet.replica: what vLLM's scheduler would do, case by case; nothing lost or stuck under any sequence of calls."""
+"""fleet.replica: what vLLM's scheduler would do, case by case."""
 
-import math
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agentic_serving.errors import Bug, InvalidInput
 from agentic_serving.fleet.profile import StepProfile
 from agentic_serving.fleet.replica import MANY_STEPS, Replica
-from agentic_serving.fleet.runs import cut, ids
-from agentic_serving.fleet.tiers import BlockLink, Link, MemoryTier, TierConfig
 from agentic_serving.fleet.types import (
     BlocksRemoved,
     BlocksStored,
-    Finished,
     Limits,
     Outcome,
     Request,
@@ -279,107 +272,6 @@ def test_a_host_that_calls_out_of_turn_is_told() -> None:
         node.begin(0.0)
 
 
-REQUESTS = st.lists(
-    st.tuples(
-        st.floats(0, 0.4),  # gap before it, s
-        st.integers(1, 90),  # prompt
-        st.integers(1, 40),  # answer
-        st.integers(0, 3),  # which shared beginning
-        st.integers(0, 12),  # blocks of it
-        st.integers(0, 2),  # priority
-    ),
-    min_size=1,
-    max_size=25,
-)
-
-
-def workload(
-    drawn: list[tuple[float, int, int, int, int, int]], *, priority: bool
-) -> list[tuple[float, Request]]:
-    """Requests with common beginnings; no two answers have blocks in common."""
-    found, now_s = [], 0.0
-    for at, (gap_s, prompt, output, shared, depth, urgency) in enumerate(drawn):
-        now_s += gap_s
-        depth = min(depth, prompt // SIZE)
-        chain = (*(((shared * 1000, depth),) if depth else ()), (10_000 + at * 100, 60))
-        item = Request(
-            id=str(at),
-            runs=cut(chain, 0, (prompt + output) // SIZE),
-            prompt_tokens=prompt,
-            output_tokens=output,
-            priority=urgency if priority else 0,
-        )
-        found.append((now_s, item))
-    return found
-
-
-def by_stepping(node: Replica, until_s: float) -> list[Finished]:
-    """What `advance` does, one pass at a time."""
-    finished: list[Finished] = []
-    while True:
-        if node.step is not None:
-            if node.step.end_s > until_s:
-                return finished
-            finished.extend(node.end().finished)
-        start_s = max(node._now_s, node.busy_until_s)
-        if start_s >= until_s:
-            return finished
-        if node.begin(start_s) is None:
-            wake_s = node.wake_s
-            if wake_s is None or wake_s >= until_s:
-                return finished
-            node._now_s = wake_s
-
-
-def eviction_order(node: Replica) -> list[int]:
-    return [block for run in node._pool.queue() for block in reversed(list(ids((run,))))]
-
-
-def tiers() -> tuple[MemoryTier, ...]:
-    """Writes arrive at once: a write that arrives during a fast-forward is seen only at its end."""
-    host = TierConfig(
-        source="host", capacity_blocks=40, block_bytes=100, chunk_blocks=2, stores_on="computed"
-    )
-    shared = TierConfig(source="shared", capacity_blocks=80, block_bytes=100, chunk_blocks=4)
-    return (
-        MemoryTier(host, read=Link(50_000), write=Link(math.inf)),
-        MemoryTier(shared, read=Link(10_000, 0.01), write=Link(math.inf)),
-    )
-
-
-@given(drawn=REQUESTS, priority=st.booleans(), tiered=st.booleans(), n_blocks=st.integers(34, 80))
-@settings(max_examples=80, deadline=None)
-def test_fast_forward_equals_stepping(
-    drawn: list[tuple[float, int, int, int, int, int]], priority: bool, tiered: bool, n_blocks: int
-) -> None:
-    limits = Limits(
-        n_blocks=n_blocks,
-        block_size=SIZE,
-        max_batched_tokens=32,
-        max_seqs=4,
-        policy="priority" if priority else "fcfs",
-    )
-    results = []
-    for advance in (by_stepping, Replica.advance):
-        node = Replica(limits, PROFILE, tiers=tiers() if tiered else ())
-        finished: list[Finished] = []
-        for at_s, item in workload(drawn, priority=priority):
-            finished += advance(node, at_s)
-            node.admit(item, at_s)
-            node.check()
-        finished += advance(node, 1e6)
-        node.check()
-        results.append(({end.id: end for end in finished}, node.counters, eviction_order(node)))
-    (stepped, counters, queue), (skipped, skipped_counters, skipped_queue) = results
-    assert len(stepped) == len(drawn), "every request ends"
-    assert counters == skipped_counters
-    assert queue == skipped_queue
-    for name, end in stepped.items():
-        assert skipped[name].usage == end.usage
-        assert skipped[name].first_token_s == pytest.approx(end.first_token_s)
-        assert skipped[name].finished_s == pytest.approx(end.finished_s)
-
-
 def test_fast_forward_takes_uniform_decoding_in_one_step() -> None:
     node = replica()
     node.admit(request("a", 16, 200), 0.0)
@@ -391,114 +283,3 @@ def test_fast_forward_takes_uniform_decoding_in_one_step() -> None:
     node.admit(request("b", 16, 1, first=500), step.start_s + 0.001)
     assert node.step is not None
     assert node.step.n_steps == 1
-
-
-class ReplicaMachine(RuleBasedStateMachine):
-    """Any order of calls that a host may make."""
-
-    @initialize(n_blocks=st.integers(12, 40), priority=st.booleans(), tiered=st.booleans())
-    def make(self, n_blocks: int, priority: bool, tiered: bool) -> None:
-        limits = Limits(
-            n_blocks=n_blocks,
-            block_size=SIZE,
-            max_batched_tokens=16,
-            max_seqs=3,
-            policy="priority" if priority else "fcfs",
-        )
-        link = BlockLink(Link(5_000, 0.005), 100)
-        self.node = Replica(limits, PROFILE, tiers=tiers() if tiered else (), link=link)
-        self.made = 0
-        self.live: set[str] = set()
-        self.held: set[str] = set()
-        self.now_s = 0.0
-
-    @rule(
-        prompt=st.integers(1, 40),
-        output=st.integers(1, 12),
-        shared=st.integers(0, 2),
-        depth=st.integers(0, 8),
-        priority=st.integers(0, 2),
-        kind=st.sampled_from(("plain", "plain", "hold", "remote")),
-    )
-    def admit(self, prompt: int, output: int, shared: int, depth: int, priority: int, kind: str) -> None:
-        if prompt + output > self.node.limits.usable_tokens:
-            return
-        self.made += 1
-        chain = (*(((shared * 100, depth),) if depth else ()), (1000 * self.made, 20))
-        item = Request(
-            id=str(self.made),
-            runs=cut(chain, 0, (prompt + output) // SIZE),
-            prompt_tokens=prompt,
-            output_tokens=output,
-            priority=priority,
-            hold_kv=kind == "hold",
-            remote_tokens=prompt if kind == "remote" else 0,
-        )
-        self.node.admit(item, self.now_s)
-        self.live.add(item.id)
-        if kind == "hold":
-            self.held.add(item.id)
-
-    @rule(many=st.booleans())
-    def begin(self, many: bool) -> None:
-        if self.node.step is not None:
-            return
-        self.now_s = max(self.now_s, self.node.busy_until_s)
-        step = self.node.begin(self.now_s, max_steps=MANY_STEPS if many else 1)
-        if step is None and (wake_s := self.node.wake_s) is not None:
-            self.now_s = wake_s
-        if step is not None:
-            assert step.end_s > step.start_s
-            assert sum(count for _, count in step.scheduled) <= 16
-
-    @rule()
-    def end(self) -> None:
-        if self.node.step is None:
-            return
-        outcome = self.node.end()
-        self.now_s = max(self.now_s, outcome.end_s)
-        for end in outcome.finished:
-            self.live.remove(end.id)
-            assert end.arrived_s <= end.scheduled_s <= end.first_token_s <= end.finished_s
-
-    @precondition(lambda self: self.live)
-    @rule(data=st.data())
-    def abort(self, data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(sorted(self.live)))
-        assert self.node.abort(name, self.now_s)
-        self.live.remove(name)
-        self.held.discard(name)
-
-    @precondition(lambda self: self.held)
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
-        name = data.draw(st.sampled_from(sorted(self.held)))
-        if self.node.release(name, self.now_s):
-            self.held.remove(name)
-
-    @invariant()
-    def sound(self) -> None:
-        if hasattr(self, "node"):
-            self.node.check()
-
-    def teardown(self) -> None:
-        """Whatever happened: what is left runs to its end, and the pool is empty then."""
-        if not hasattr(self, "node"):
-            return
-        for _ in range(2000):
-            if not self.live:
-                break
-            for name in sorted(self.held - self.live):
-                self.node.release(name, self.now_s)
-                self.held.remove(name)
-            self.end()
-            self.begin(many=False)
-        assert not self.live, "no request is stuck"
-        for name in sorted(self.held):
-            self.node.release(name, self.now_s)
-        assert self.node.stats().kv_usage == 0
-        self.node.check()
-
-
-ReplicaMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
-TestReplica = ReplicaMachine.TestCase
