@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from agentic_serving.cluster import kinds
-from tests.e2e.world import wait_until
+from tests.e2e.world import metric, wait_until
 
 from .clients import Answer, Caller, words
 from .site import Site, Stack, new_session
@@ -130,10 +131,6 @@ def _running_pod(stack: Stack) -> str:
 
 
 def _sample(url: str, name: str) -> float:
-    import urllib.request
-
-    from tests.e2e.world import metric
-
     with urllib.request.urlopen(url, timeout=5) as answer:
         return metric(answer.read().decode(), name)
 
@@ -148,10 +145,17 @@ async def _eventually(caller: Caller, session: str) -> Answer:
         await asyncio.sleep(0.2)
 
 
-async def test_a_picker_that_dies_comes_back(site: Site, stack: Stack, caller: Caller) -> None:
+async def test_a_picker_that_dies_comes_back(
+    site: Site, stack: Stack, caller: Caller, record_property: Callable[[str, object], None]
+) -> None:
+    """Requests fail until it is back: Envoy cannot send one anywhere without it. How long is reported, not asserted."""
     (router,) = stack.pods("router")
     site.node.kill(stack.namespace, router["metadata"]["name"], "picker")
+    killed_s = time.monotonic()
     answer = await _eventually(caller, new_session())
+    recovered_s = time.monotonic() - killed_s
+    record_property("recovered_s", round(recovered_s, 2))
+    print(f"\nthe picker was killed; the next answer came after {recovered_s:.1f} s")
     assert answer.ok, answer
     restarts = {
         s["name"]: s["restartCount"]

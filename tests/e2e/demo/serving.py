@@ -93,7 +93,7 @@ def _flavour(engine: Engine) -> _Flavour:
 
     env = {
         "AGENTIC_ENGINE_MODEL": str(tiny_model()),
-        "AGENTIC_ENGINE_BLOCKS": "512",
+        "AGENTIC_ENGINE_BLOCKS": "640",  # of 64 tokens: the context of the example and some more
     }
     # The newest release that vLLM's CPU wheel exists for.
     changes = {
