@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from prometheus_client import CollectorRegistry
 
-from agentic_serving.enginesim import chat, completions, messages, misc, responses
+from agentic_serving.enginesim import chat, completions, messages, misc, rendering, responses
 from agentic_serving.enginesim.faults import Fault, anthropic_body, openai_body
 from agentic_serving.enginesim.knobs import Knobs
 from agentic_serving.enginesim.service import Service
@@ -42,12 +42,19 @@ _GET: dict[str, Handler] = {
     "/v1/models": misc.models,
 }
 _DEV: dict[str, Handler] = {"/reset_prefix_cache": misc.reset}
+_RENDER: dict[str, Handler] = {
+    "/v1/chat/completions/render": rendering.render_chat,
+    "/v1/messages/render": rendering.render_messages,
+    "/v1/completions/render": rendering.render_completion,
+}
 #: Paths that an API key guards.
 _GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 
 
-def application(service: Service, registry: CollectorRegistry, knobs: Knobs) -> web.Application:
-    """All paths of one engine."""
+def application(
+    service: Service, registry: CollectorRegistry, knobs: Knobs, *, render_only: bool = False
+) -> web.Application:
+    """All paths of one engine; `render_only`: of a tokenizer service, which generates nothing."""
     keys = (*service.options.api_keys, *knobs.api_keys)
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,
@@ -58,7 +65,7 @@ def application(service: Service, registry: CollectorRegistry, knobs: Knobs) -> 
     )
     if service.options.request_id_headers:
         _add_request_id(app)
-    for path, handler in _GENERATING.items():
+    for path, handler in (_RENDER if render_only else _GENERATING).items():
         app.router.add_post(path, _bound(service, _counted(handler)))
     for path, handler in {**_POST, **(_DEV if knobs.dev_mode else {})}.items():
         app.router.add_post(path, _bound(service, handler))

@@ -13,14 +13,14 @@ from agentic_serving.enginesim.schemas import CompletionRequest
 from agentic_serving.enginesim.service import Asked, Running, Service
 from agentic_serving.enginesim.wire import body_of, data_event, json_answer, request_id_of, stream
 
-__all__ = ["complete"]
+__all__ = ["complete", "prompt_of"]
 
 
 async def complete(service: Service, request: web.Request) -> web.StreamResponse:
     """Answer one request."""
     body = await body_of(request, CompletionRequest)
     service.check_model(body.model)
-    prompt = _prompt(body)
+    prompt = prompt_of(body)
     asked = Asked(
         model=body.model,
         request_id=f"cmpl-{request_id_of(request, body.request_id or uuid.uuid4().hex)}",
@@ -43,7 +43,7 @@ async def complete(service: Service, request: web.Request) -> web.StreamResponse
     return json_answer(_whole(service, running))
 
 
-def _prompt(body: CompletionRequest) -> str | list[int]:
+def prompt_of(body: CompletionRequest) -> str | list[int]:
     """The one prompt.
 
     Raises:

@@ -57,6 +57,8 @@ class Observer:
 
     def aborted(self, job: Job) -> None: ...
 
+    def rejected(self) -> None: ...
+
 
 @dataclass(slots=True, eq=False)
 class Handle:
@@ -173,6 +175,11 @@ class Engine:
         for observer in self._observers:
             observer.aborted(handle.job)
         self._after_change()
+
+    def reject(self) -> None:
+        """A request was turned away, as the queue is full."""
+        for observer in self._observers:
+            observer.rejected()
 
     def release(self, request_id: str) -> bool:
         """Free the blocks that a finished prefill holds; False: it holds none (any more)."""

@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
-_USAGE = "enginesim: error: expected `serve MODEL ...`, `lmcache server ...` or `lmcache coordinator ...`"
+_USAGE = "enginesim: error: expected `serve MODEL ...`, `launch render MODEL ...`, `lmcache server ...` or `lmcache coordinator ...`"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,12 +33,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    if argv[:1] == ["serve"]:
+    render_only = list(argv[:2]) == ["launch", "render"]
+    if argv[:1] == ["serve"] or render_only:
         knobs = Knobs.from_env(os.environ)
-        options = parse_serve(argv[1:], knobs.version)
+        options = parse_serve(argv[2 if render_only else 1 :], knobs.version)
         if options.ignored:
             log.info("accepted without effect here: %s", " ".join(options.ignored))
-        asyncio.run(serve(options, knobs))
+        asyncio.run(serve(options, knobs, render_only=render_only))
         return 0
     if argv[:1] == ["lmcache"] and argv[1:2] in (["server"], ["coordinator"]):
         run_lmcache(argv[1], argv[2:])

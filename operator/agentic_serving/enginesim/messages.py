@@ -19,7 +19,7 @@ from agentic_serving.enginesim.schemas import CountRequest, MessagesRequest
 from agentic_serving.enginesim.service import Asked, Service
 from agentic_serving.enginesim.wire import body_of, json_answer, request_id_of, stream
 
-__all__ = ["count_tokens", "messages"]
+__all__ = ["conversation_of", "count_tokens", "messages"]
 
 #: A line that changes with each version of Claude Code; vLLM drops it, as it would defeat prefix caching.
 _BILLING = "x-anthropic-billing-header"
@@ -29,7 +29,7 @@ async def messages(service: Service, request: web.Request) -> web.StreamResponse
     """Answer one request."""
     body = await body_of(request, MessagesRequest)
     service.check_model(body.model)
-    conversation = _conversation(service, body)
+    conversation = conversation_of(service, body)
     _check(service, conversation)
     asked = Asked(
         model=body.model,
@@ -53,11 +53,12 @@ async def count_tokens(service: Service, request: web.Request) -> web.StreamResp
     """Tokens of a prompt."""
     body = await body_of(request, CountRequest)
     service.check_model(body.model)
-    ids = await service.tokenize(_conversation(service, body), special=False)
+    ids = await service.tokenize(conversation_of(service, body), special=False)
     return json_answer({"input_tokens": len(ids), "context_management": {"original_input_tokens": len(ids)}})
 
 
-def _conversation(service: Service, body: CountRequest) -> Conversation:
+def conversation_of(service: Service, body: CountRequest) -> Conversation:
+    """The request as templates and scripts see it."""
     merge = service.renderer.merges_system
     converted: list[dict[str, Any]] = []
     texts = list(_system_texts(body.system))

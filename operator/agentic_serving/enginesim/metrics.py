@@ -221,9 +221,8 @@ class EngineMetrics(Observer):
         self._prefill = histogram("request_prefill_time_seconds", "Time spent in PREFILL phase.", LATENCY)
         self._decode = histogram("request_decode_time_seconds", "Time spent in DECODE phase.", LATENCY)
 
-    def rejected(self, reason: str = "max_num_queued_reqs") -> None:
-        """A request was turned away at the door."""
-        self._rejections[reason].inc()
+    def rejected(self) -> None:
+        self._rejections["max_num_queued_reqs"].inc()
 
     def stepped(self, step: Step, outcome: Outcome) -> None:
         self._iteration.observe(step.prefill_tokens + step.decode_tokens)

@@ -18,7 +18,7 @@ __all__ = ["serve"]
 log = logging.getLogger(__name__)
 
 
-async def serve(options: ServeOptions, knobs: Knobs) -> None:
+async def serve(options: ServeOptions, knobs: Knobs, *, render_only: bool = False) -> None:
     """Serve until SIGTERM or SIGINT.
 
     `--shutdown-timeout 0` aborts what runs; otherwise it may finish within that time. Meanwhile the port stays open and
@@ -32,7 +32,7 @@ async def serve(options: ServeOptions, knobs: Knobs) -> None:
     await asyncio.sleep(knobs.startup_s)
     built = build(options, knobs, pacer(knobs.time_scale))
     async with contextlib.AsyncExitStack() as stack:
-        await _start(built, options, knobs, stack)
+        await _start(built, options, knobs, stack, render_only=render_only)
         log.info("serving %s on port %d", ", ".join(options.served_names), options.port)
         await stop.wait()
         log.info(
@@ -46,8 +46,10 @@ async def serve(options: ServeOptions, knobs: Knobs) -> None:
         await asyncio.sleep(0)  # the handlers write their last chunks; the runner's cleanup waits for them
 
 
-async def _start(built: Built, options: ServeOptions, knobs: Knobs, stack: contextlib.AsyncExitStack) -> None:
-    app = application(built.service, built.metrics.registry, knobs)
+async def _start(
+    built: Built, options: ServeOptions, knobs: Knobs, stack: contextlib.AsyncExitStack, *, render_only: bool
+) -> None:
+    app = application(built.service, built.metrics.registry, knobs, render_only=render_only)
     steps = asyncio.create_task(built.engine.run())
     stack.push_async_callback(_cancelled, steps)
     stack.push_async_callback(built.transfer.close)

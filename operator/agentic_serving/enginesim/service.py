@@ -228,6 +228,7 @@ class Service:
     async def _submit(self, asked: Asked, prompt: Sequence[int], answer: Answer) -> Handle:
         most = self.options.max_queued_requests
         if most is not None and len(self.engine.live()) >= most + self.options.max_num_seqs:
+            self.engine.reject()
             raise Fault("The request queue is full", kind="Service Unavailable", status=503)
         job = Job(
             id=f"{asked.request_id}-{uuid.uuid4().hex[:8]}",

@@ -114,6 +114,7 @@ async def test_the_queue_limit_answers_503() -> None:
         tasks = [asyncio.create_task(sim.post("/v1/chat/completions", chat(max_tokens=50))) for _ in range(2)]
         await until(lambda: len(sim.built.engine.live()) == 2)
         status, _ = await sim.post("/v1/completions", {"model": MODEL, "prompt": "x"})
+        counted = await sim.samples()
         sim.built.engine.abort_all()
-        assert status == 503
+        assert (status, counted["vllm:admission_rejections_total"]) == (503, 1)
         await asyncio.gather(*tasks)

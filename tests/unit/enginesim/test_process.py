@@ -69,6 +69,22 @@ async def test_sigterm_drains_or_aborts(timeout_s: str, finishes: bool) -> None:
     assert text.endswith("data: [DONE]\n\n")
 
 
+async def test_the_tokenizer_service_renders_and_generates_nothing() -> None:
+    command = ("launch", "render", "some/model")
+    async with process(*command) as (_, url), aiohttp.ClientSession() as session:
+        body = chat(model="some/model")
+        async with session.post(f"{url}/v1/chat/completions/render", json=body) as answer:
+            rendered = await answer.json()
+        async with session.post(f"{url}/v1/completions/render", json={"prompt": "hello"}) as answer:
+            plain = await answer.json()
+        async with session.post(f"{url}/tokenize", json={"messages": body["messages"]}) as answer:
+            tokens = (await answer.json())["tokens"]
+        async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
+            assert answer.status == 404
+    assert rendered["token_ids"] == tokens
+    assert len(plain[0]["token_ids"]) == 1
+
+
 async def test_official_openai_client_reads_chat_and_completions() -> None:
     async with running() as sim, openai.AsyncOpenAI(base_url=f"{sim.url}/v1", api_key="x") as client:
         whole = await client.chat.completions.create(**chat())
