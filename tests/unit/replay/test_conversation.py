@@ -150,6 +150,13 @@ def test_boundaries_follow_from_how_the_prompt_changed(
     assert layouts(session)[1] == (*head, *(Part(*p) for p in parts))
 
 
+def test_a_compaction_leaves_no_call_without_its_result() -> None:
+    # Shared are 384 tokens: the first message and the call (330 to 350), but not the whole result.
+    found = program(turn(0, ((1, 5),), kind="human"), turn(1, ((1, 9),)), turn(2, ((1, 6), (50, 1))))
+    head = (Part("tools", 0, 64), Part("system", 64, 128), Part("user", 128, 330))
+    assert layouts(found.sessions[0])[2] == (*head, Part("user", 330, 458))
+
+
 def test_layouts_cover_every_real_prompt_without_gaps() -> None:
     for found in read(TRACES):
         for session in found.sessions:
