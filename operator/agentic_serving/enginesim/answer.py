@@ -100,7 +100,9 @@ class Planner:
 
     def plan(self, prompt: Sequence[int], conversation: Conversation | None, limits: Limits) -> Answer:
         """The answer to a prompt; without a conversation (plain completions) always pseudo-words."""
-        rng = random.Random(f"{self._knobs.seed}/{hash(tuple(prompt[-512:]))}/{len(prompt)}")  # noqa: S311
+        # Integers hash to the same in every process.
+        name = f"{self._knobs.seed}/{hash(tuple(prompt[-512:]))}/{len(prompt)}"
+        rng = random.Random(name)  # noqa: S311 - made-up words, no secret
         if conversation is not None:
             draft, finish = self._draft(conversation, rng)
             if draft is not None:

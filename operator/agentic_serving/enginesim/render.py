@@ -97,7 +97,7 @@ def _tojson(
     ensure_ascii: bool = False,  # noqa: FBT001, FBT002 - called by templates, with these names
     indent: int | None = None,
     separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,  # noqa: FBT001, FBT002
+    sort_keys: bool = False,  # noqa: FBT001, FBT002 - as above
 ) -> str:
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
