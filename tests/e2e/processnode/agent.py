@@ -109,7 +109,7 @@ class Agent:
     def worker(self, namespace: str, pod: str) -> PodWorker:
         """Raises KeyError: no such pod is on the node."""
         for worker in self._workers.values():
-            if worker.name == f"{namespace}/{pod}":
+            if worker.object.name == f"{namespace}/{pod}":
                 return worker
         raise KeyError(f"{namespace}/{pod} is not on {self._options.name}")
 
@@ -173,7 +173,7 @@ class Agent:
             if plural == "services":
                 return  # only a container's next start looks at them
             for worker in self._workers.values():
-                if namespace in (None, worker.pod["metadata"]["namespace"]):
+                if namespace in (None, worker.object.metadata["namespace"]):
                     worker.surroundings_changed()
 
         return changed

@@ -228,5 +228,5 @@ class ProcessNode:
 
 def _containers(worker: PodWorker) -> Containers:
     if worker.containers is None:
-        raise KeyError(f"{worker.name} has no containers yet")
+        raise KeyError(f"{worker.object.name} has no containers yet")
     return worker.containers

@@ -4,22 +4,20 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from .api import ApiError, Manifest
+from .api import Manifest
 from .containers import PodParts, hostname
 from .context import NodeContext
 from .decide import Decision, decide
 from .env import PodContext
-from .events import EventType
 from .lookup import Missing
 from .network import NetworkFailed, PodNet
+from .podobject import PodObject
 from .records import ContainerRecord
 from .running import Containers, records_of
 from .runtimeclient import RuntimeFailed
-from .status import PodFacts, Verdict, pod_status
+from .status import PodFacts, Verdict
 from .supported import unsupported
 from .volumes import PodVolumes
 
@@ -34,8 +32,8 @@ class PodWorker:
 
     def __init__(self, node: NodeContext, pod: Manifest) -> None:
         self._node = node
-        self.pod = pod
-        self.uid = str(pod["metadata"]["uid"])
+        self.object = PodObject(node.api, node.events, pod)
+        self.uid = self.object.uid
         self._folder = node.folder / "pods" / self.uid
         self.logs = node.folder / "logs" / self.uid
         self.containers: Containers | None = None
@@ -48,13 +46,8 @@ class PodWorker:
         self._gone = asyncio.Event()  # the API server has no such pod any more
         self._deleted = asyncio.Event()
         self._verdict: Verdict | None = None
-        self._published: dict[str, Any] = {}
         self._started_at_s = time.time()
         self._kill_timer: asyncio.TimerHandle | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.pod['metadata']['namespace']}/{self.pod['metadata']['name']}"
 
     def writes_to(self, log: Path) -> bool:
         """Whether a container that runs writes to this file."""
@@ -62,9 +55,8 @@ class PodWorker:
 
     def update(self, pod: Manifest) -> None:
         """The object has changed."""
-        before = self.pod["metadata"]
-        if int(pod["metadata"]["resourceVersion"]) > int(before["resourceVersion"]):
-            self.pod = pod
+        before = self.object.metadata
+        self.object.update(pod)
         if pod["metadata"].get("deletionTimestamp"):
             shorter = pod["metadata"].get("deletionGracePeriodSeconds", 0)
             if self._deleted.is_set() and shorter < before.get("deletionGracePeriodSeconds", shorter):
@@ -100,7 +92,7 @@ class PodWorker:
 
     def evict(self, message: str) -> None:
         """End the pod as a kubelet does under pressure."""
-        self._event("Warning", "Evicted", message)
+        self.object.event("Warning", "Evicted", message)
         self.end(Verdict(phase="Failed", reason="Evicted", message=message, disruption=True), grace_s=0)
 
     async def run(self) -> None:
@@ -109,17 +101,18 @@ class PodWorker:
             await self._live()
             await self._clean()
             await self._deleted.wait()
-            await self._delete()
+            if not self._gone.is_set():
+                await self.object.delete()
         finally:
             for task in beside:
                 task.cancel()
             await self._clean()
 
     async def _live(self) -> None:
-        fields = unsupported(self.pod["spec"])
+        fields = unsupported(self.object.spec)
         if fields:
             message = f"the process node does not carry out {', '.join(fields)}"
-            self._event("Warning", "UnsupportedField", message)
+            self.object.event("Warning", "UnsupportedField", message)
             self._verdict = Verdict(phase="Failed", reason="UnsupportedField", message=message)
         else:
             self._watch_deadline()
@@ -128,7 +121,7 @@ class PodWorker:
         await self._publish()
 
     def _watch_deadline(self) -> None:
-        limit_s = self.pod["spec"].get("activeDeadlineSeconds")
+        limit_s = self.object.spec.get("activeDeadlineSeconds")
         if limit_s is not None:
             message = "Pod was active on the node longer than the specified deadline"
             verdict = Verdict(phase="Failed", reason="DeadlineExceeded", message=message)
@@ -144,25 +137,25 @@ class PodWorker:
                 await self._prepare()
                 return True
             except Missing as error:
-                self._event("Warning", "FailedMount", str(error))
+                self.object.event("Warning", "FailedMount", str(error))
             except (NetworkFailed, RuntimeFailed) as error:
-                self._event("Warning", "FailedCreatePodSandBox", str(error))
+                self.object.event("Warning", "FailedCreatePodSandBox", str(error))
             await self._wait(time.time() + _SETUP_RETRY_S)
         return False
 
     async def _prepare(self) -> None:
-        metadata = self.pod["metadata"]
+        metadata = self.object.metadata
         if self._net is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             net = await asyncio.to_thread(
                 self._node.network.attach,
                 self.uid,
                 namespace=metadata["namespace"],
-                hostname=hostname(self.pod),
+                hostname=hostname(self.object.newest),
             )
             shm = str(self._folder / "shm")
             await self._node.runtime.sandbox(
-                self.uid, netns=str(net.netns), hostname=hostname(self.pod), shm=shm
+                self.uid, netns=str(net.netns), hostname=hostname(self.object.newest), shm=shm
             )
             self._net = net
             self._volumes = PodVolumes(self._node, self._context(net), self._folder / "volumes")
@@ -170,9 +163,9 @@ class PodWorker:
             await self._volumes.prepare()
 
     def _context(self, net: PodNet) -> PodContext:
-        namespace = self.pod["metadata"]["namespace"]
+        namespace = self.object.metadata["namespace"]
         return PodContext(
-            pod=self.pod,
+            pod=self.object.newest,
             address={"hostIP": self._node.network.node_ip, "podIP": net.ip},
             capacity=self._node.capacity,
             find=lambda plural, name: self._node.find(plural, namespace, name),
@@ -181,14 +174,14 @@ class PodWorker:
     async def _run_containers(self) -> None:
         """Until the pod ends or has nothing left to run; afterwards all containers have ended."""
         if self._net is None or self._volumes is None:
-            raise RuntimeError(f"{self.name} has not been set up")
+            raise RuntimeError(f"{self.object.name} has not been set up")
         parts = PodParts(
             node=self._node, context=self._context(self._net), net=self._net, volumes=self._volumes
         )
         self.containers = Containers(parts, self._records, self.logs, self._wake.set)
         while not self._ending.is_set():
             self._wake.clear()
-            decision = decide(self._records, self.pod["spec"].get("restartPolicy", "Always"), time.time())
+            decision = decide(self._records, self.object.spec.get("restartPolicy", "Always"), time.time())
             if decision.outcome:
                 self._verdict = Verdict(phase=decision.outcome)
                 break
@@ -218,12 +211,12 @@ class PodWorker:
             self._verdict = Verdict(phase="Failed" if failed else "Succeeded")
 
     def _grace_s(self) -> float:
-        metadata = self.pod["metadata"]
+        metadata = self.object.metadata
         if self._gone.is_set() or (self._verdict is not None and self._verdict.disruption):
             return 0.0
         if "deletionGracePeriodSeconds" in metadata:
             return float(metadata["deletionGracePeriodSeconds"])
-        return float(self.pod["spec"].get("terminationGracePeriodSeconds", 30))
+        return float(self.object.spec.get("terminationGracePeriodSeconds", 30))
 
     def _hold_back(self, decision: Decision) -> None:
         """What has ended and waits for its next start says so."""
@@ -235,10 +228,8 @@ class PodWorker:
             ):
                 delay_s = record.retry_at_s - record.ended.finished_at_s
                 record.state, record.reason = "waiting", "CrashLoopBackOff"
-                record.message = (
-                    f"back-off {delay_s:.0f}s restarting failed container={record.name} pod={self.name}"
-                )
-                self._event("Warning", "BackOff", f"Back-off restarting failed container {record.name}")
+                record.message = f"back-off {delay_s:.0f}s restarting failed container={record.name} pod={self.object.name}"
+                self.object.event("Warning", "BackOff", f"Back-off restarting failed container {record.name}")
 
     async def _refresh_volumes(self) -> None:
         """Keep volumes current that hold objects, until cancelled."""
@@ -249,7 +240,7 @@ class PodWorker:
                     await self._dirty.wait()
             self._dirty.clear()
             if self._volumes is not None and self.containers is not None:
-                await self._volumes.refresh(self.pod)
+                await self._volumes.refresh(self.object.newest)
 
     async def _watch_sizes(self) -> None:
         """Evict the pod when a folder of it outgrows its limit, as a kubelet does."""
@@ -275,7 +266,8 @@ class PodWorker:
                 await self._wake.wait()
 
     async def _publish(self) -> None:
-        """Write the status if it differs from what was written last."""
+        if self._gone.is_set():
+            return
         running = any(r.state == "running" for r in self._records)
         facts = PodFacts(
             host_ip=self._node.network.node_ip,
@@ -283,19 +275,7 @@ class PodWorker:
             started_at_s=self._started_at_s,
             verdict=None if running else self._verdict,  # a pod is not over while something of it runs
         )
-        status = pod_status(self.pod, self._records, facts, time.time())
-        if status == self._published or self._gone.is_set():
-            return
-        try:
-            body = {"metadata": {"uid": self.uid}, "status": status}
-            written = await self._node.api.merge(f"{self._path()}/status", body)
-        except ApiError as error:
-            if error.code not in (404, 409):
-                raise
-            return  # it is gone, or another of its name is there: the watch will say so
-        self._published = status
-        if int(written["metadata"]["resourceVersion"]) > int(self.pod["metadata"]["resourceVersion"]):
-            self.pod = written
+        await self.object.publish(self._records, facts)
 
     async def _clean(self) -> None:
         """Leave nothing of the pod but its logs. A second call does nothing."""
@@ -308,20 +288,3 @@ class PodWorker:
             await self._node.runtime.remove(self.uid, self._volumes.memory if self._volumes else [])
         await asyncio.to_thread(self._node.network.detach, self.uid)
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
-
-    async def _delete(self) -> None:
-        if self._gone.is_set():
-            return
-        body: Mapping[str, Any] = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
-        try:
-            await self._node.api.call("DELETE", self._path(), body)
-        except ApiError as error:
-            if error.code not in (404, 409):
-                raise
-
-    def _path(self) -> str:
-        metadata = self.pod["metadata"]
-        return f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
-
-    def _event(self, type_: EventType, reason: str, message: str) -> None:
-        self._node.events.record(self.pod, type_, reason, message)
