@@ -141,7 +141,9 @@ def _unsaid(tokenizer: Tokenizer) -> list[int]:
     """Tokens that answers must not hold: special ones, marks, and parts of characters, which make text come late."""
     plain = {*map(chr, range(0x21, 0x7F)), "\u0120"}  # U+0120 is how a byte-level tokenizer writes a space
     words = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
-    return [i for i, word in enumerate(words) if word in (*_SPECIAL, *_MARKS) or not plain.issuperset(word)]
+    return [
+        i for i, word in enumerate(words) if word in (*_SPECIAL, *_MARKS) or not plain.issuperset(word or "")
+    ]
 
 
 def _weights(unsaid: list[int]) -> Iterator[tuple[str, NDArray[np.float32]]]:

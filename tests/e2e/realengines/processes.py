@@ -1,6 +1,7 @@
 """Engines as processes on loopback: real vLLM, the engine simulator, and LMCache's server, with the same handle."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.localcluster.process import Process, Workplace, free_ports, wait_until
+from tests.e2e.localcluster.process import Process, StartFailed, Workplace, free_ports, wait_until
 from tests.e2e.realengines.client import Client
 from tests.e2e.realengines.install import VLLM, install
 from tests.e2e.realengines.model import tiny_model
@@ -46,14 +47,19 @@ class Engine:
         """Wait for 200 on `path`.
 
         Raises:
-            StartFailed: it ended, or time is over; the message has the tail of its log.
+            StartFailed: it ended, or time is over; the message has the tail of its log, and its errors from before.
         """
-        wait_until(
-            lambda: self.client.answers(path),
-            timeout_s=timeout_s,
-            what=f"{self.name} to answer {path}",
-            watch=[self.process],
-        )
+        try:
+            wait_until(
+                lambda: self.client.answers(path),
+                timeout_s=timeout_s,
+                what=f"{self.name} to answer {path}",
+                watch=[self.process],
+            )
+        except StartFailed as failed:
+            log = self.process.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            errors = [line for line in log if re.search(r"\b\w*(Error|Exception): ", line)]
+            raise StartFailed("\n".join([str(failed), "--- errors in its log", *errors[:10]])) from failed
         return self
 
     def metrics(self, path: str = "/metrics") -> dict[str, float]:
