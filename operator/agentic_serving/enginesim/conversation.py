@@ -18,6 +18,7 @@ class ToolSpec:
     parameters: Mapping[str, Any]
     template: Mapping[str, Any]  # as chat templates get it
     custom: bool = False  # of the Responses API: takes free text
+    namespace: str = ""  # of the Responses API: the model calls `<namespace>__<name>`, clients get the two apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from agentic_serving.enginesim.answer import Answer, Delta
 from agentic_serving.enginesim.chatanswer import new_call_id
+from agentic_serving.enginesim.conversation import ToolSpec
 
 __all__ = ["Item", "ItemStream", "items_of"]
 
@@ -27,6 +28,7 @@ class Item:
     kind: str  # text, reasoning, call
     name: str = ""
     custom: bool = False  # a call whose input is free text
+    namespace: str | None = None  # a call's
     text: str = ""
     id: str = ""
     call_id: str = field(default_factory=new_call_id)
@@ -71,7 +73,7 @@ class Item:
             }  # fmt: skip
         return {
             "arguments": self.text, "call_id": self.call_id, "name": self.name, "type": "function_call",
-            "id": self.id, "namespace": None, "status": status, "async": None, "caller": None,
+            "id": self.id, "namespace": self.namespace, "status": status, "async": None, "caller": None,
         }  # fmt: skip
 
 
@@ -79,13 +81,13 @@ class ItemStream:
     """Deltas to events.
 
     Args:
-        custom: names of tools that take free text.
+        tools: what is offered, by the name the model calls it.
         cut_shows: whether the last item of a cut answer is `incomplete` (vLLM 0.33 and later).
     """
 
-    def __init__(self, custom: frozenset[str], *, cut_shows: bool = True) -> None:
+    def __init__(self, tools: Mapping[str, ToolSpec], *, cut_shows: bool = True) -> None:
         self.items: list[Item] = []
-        self._custom = custom
+        self._tools = tools
         self._cut_shows = cut_shows
         self._open: tuple[str, int] | None = None
 
@@ -94,7 +96,7 @@ class ItemStream:
             yield from self.close("completed")
             self._open = (delta.kind, delta.index)
             name = delta.name or ""
-            item = Item(delta.kind, name=name, custom=delta.kind == "call" and name in self._custom)
+            item = _called(name, self._tools) if delta.kind == "call" else Item(delta.kind, name=name)
             self.items.append(item)
             yield from self._opened(item)
         if delta.text:
@@ -168,12 +170,22 @@ def _part(item: Item, *, added: bool = False) -> Mapping[str, Any]:
     return {"annotations": [], "text": item.text, "type": "output_text", "logprobs": [] if added else None}
 
 
-def items_of(answer: Answer, custom: frozenset[str]) -> Sequence[Item]:
+def _called(name: str, tools: Mapping[str, ToolSpec], text: str = "") -> Item:
+    """A call as clients get it: the namespace apart from the name."""
+    tool = tools.get(name)
+    if tool is None:
+        return Item("call", name=name, text=text)
+    if not tool.namespace:
+        return Item("call", name=name, custom=tool.custom, text=text)
+    return Item("call", name=name.removeprefix(f"{tool.namespace}__"), namespace=tool.namespace, text=text)
+
+
+def items_of(answer: Answer, tools: Mapping[str, ToolSpec]) -> Sequence[Item]:
     """The whole answer's items."""
     found: list[Item] = []
     for kind in ("reasoning", "text"):
         text = answer.text("reasoning" if kind == "reasoning" else "text")
         if text:
             found.append(Item(kind, text=text))
-    calls = [Item("call", name=c.name, custom=c.name in custom, text=c.arguments) for c in answer.calls()]
+    calls = [_called(c.name, tools, c.arguments) for c in answer.calls()]
     return [*found, *calls]

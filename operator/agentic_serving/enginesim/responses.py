@@ -54,7 +54,7 @@ async def respond(service: Service, request: web.Request) -> web.StreamResponse:
     await running.complete()
     status = _status(running)
     shown: Status = status if service.since_033 else "completed"
-    items = items_of(running.answer, _custom(tools))
+    items = items_of(running.answer, _by_name(tools))
     output = [item.body(shown if item is items[-1] else "completed") for item in items]
     return json_answer(_response(service, running, body, output=output, status=status))
 
@@ -125,18 +125,18 @@ def _tools(tools: Iterable[Mapping[str, Any]], namespace: str = "") -> Iterable[
     for tool in tools:
         kind = tool.get("type")
         if kind == "namespace":
-            yield from _tools(tool.get("tools") or (), f"{tool.get('name')}__")
-        elif kind in ("function", "custom"):
+            yield from _tools(tool.get("tools") or (), str(tool.get("name")))
+        elif kind == "function" or (kind == "custom" and not namespace):
             yield _tool(tool, namespace, custom=kind == "custom")
 
 
 def _tool(tool: Mapping[str, Any], namespace: str, *, custom: bool) -> ToolSpec:
     free_text = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
     parameters = free_text if custom else tool.get("parameters") or {}
-    name = f"{namespace}{tool.get('name')}"
+    name = f"{namespace}__{tool.get('name')}" if namespace else str(tool.get("name"))
     function = template_function({**tool, "name": name, "parameters": parameters})
     template = {"type": "function", "function": function}
-    return ToolSpec(name=name, parameters=parameters, template=template, custom=custom)
+    return ToolSpec(name=name, parameters=parameters, template=template, custom=custom, namespace=namespace)
 
 
 def _choice(body: ResponsesRequest, tools: Sequence[ToolSpec]) -> ToolChoice:
@@ -158,8 +158,8 @@ def _choice(body: ResponsesRequest, tools: Sequence[ToolSpec]) -> ToolChoice:
     return ToolChoice(kind="named", name=name)
 
 
-def _custom(tools: Sequence[ToolSpec]) -> frozenset[str]:
-    return frozenset(tool.name for tool in tools if tool.custom)
+def _by_name(tools: Sequence[ToolSpec]) -> Mapping[str, ToolSpec]:
+    return {tool.name: tool for tool in tools}
 
 
 def _status(running: Running) -> Status:
@@ -183,7 +183,7 @@ async def _events(service: Service, running: Running, body: ResponsesRequest) ->
     conversation = running.asked.prompt
     tools = conversation.tools if isinstance(conversation, Conversation) else ()
     begun = _response(service, running, body, output=[], status="in_progress")
-    items = ItemStream(_custom(tools), cut_shows=service.since_033)
+    items = ItemStream(_by_name(tools), cut_shows=service.since_033)
     for kind in ("response.created", "response.in_progress"):
         yield event({"type": kind, "response": begun})
     async for deltas in running.chunks():
