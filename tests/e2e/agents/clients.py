@@ -177,7 +177,9 @@ class OpenCode(Client):
 
     def _environment(self) -> Mapping[str, str]:
         switches = ("AUTOUPDATE", "MODELS_FETCH", "LSP_DOWNLOAD", "SHARE")
-        return {f"OPENCODE_DISABLE_{switch}": "true" for switch in switches}
+        silent = {f"OPENCODE_DISABLE_{switch}": "true" for switch in switches}
+        # It installs a package for plugins at its start, in the background; there are none here.
+        return {**silent, "npm_config_offline": "true", "npm_config_fetch_retries": "0"}
 
 
 CLIENTS: tuple[type[Client], ...] = (ClaudeCode, Codex, OpenCode)
