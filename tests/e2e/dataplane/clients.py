@@ -23,13 +23,14 @@ class Answer:
     text: str = ""
     usage: dict[str, Any] = field(default_factory=dict)
     chunks: int = 0
+    finish: str = ""
     error: str = ""
     body: str = ""
 
     @property
     def ok(self) -> bool:
-        """Answered to the end."""
-        return self.code == 200 and not self.error
+        """Answered to the end. An engine that shuts down answers 200 and nothing, with finish reason `abort`."""
+        return self.code == 200 and not self.error and self.finish in ("stop", "length")
 
     @property
     def cached_tokens(self) -> int:
@@ -87,6 +88,7 @@ def _read_whole(answer: Answer, text: str) -> None:
         return
     document = json.loads(text)
     answer.text = document["choices"][0]["message"]["content"] or ""
+    answer.finish = document["choices"][0]["finish_reason"] or ""
     answer.usage = document.get("usage") or {}
 
 
@@ -104,5 +106,6 @@ async def _read_stream(answer: Answer, lines: AsyncIterator[bytes]) -> None:
         answer.usage = chunk.get("usage") or answer.usage
         for choice in chunk.get("choices", ()):
             answer.text += choice.get("delta", {}).get("content") or ""
+            answer.finish = choice.get("finish_reason") or answer.finish
     if not done:
         answer.error = "the stream ended without [DONE]"
