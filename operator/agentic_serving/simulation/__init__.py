@@ -1,0 +1,1 @@
+"""Policies in a discrete-event fleet: workloads, baselines, reports."""
