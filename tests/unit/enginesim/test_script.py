@@ -68,6 +68,19 @@ async def test_custom_tools_get_free_text(tmp_path: Path) -> None:
     assert done["input"] == "*** Begin"
 
 
+async def test_a_namespaced_tool_is_called_by_its_own_name(tmp_path: Path) -> None:
+    """vLLM 0.32 and later show the model `<namespace>__<name>` and take it apart again; Codex refuses anything else."""
+    file = tmp_path / "rules.json"
+    file.write_text('{"rules": [{"calls": [{"name": "agents__spawn", "arguments": {"message": "go"}}]}]}')
+    tool = {"type": "namespace", "name": "agents", "tools": [{"type": "function", "name": "spawn"}]}
+    body = {"model": MODEL, "input": "x", "tools": [tool]}
+    async with running(knobs=knobs(script=file)) as sim:
+        whole = (await sim.ok("/v1/responses", body))["output"][0]
+        events = await sim.events("/v1/responses", body)
+    streamed = next(e.json()["item"] for e in events if e.name == "response.output_item.done")
+    assert [(i["namespace"], i["name"]) for i in (whole, streamed)] == [("agents", "spawn")] * 2
+
+
 @pytest.mark.parametrize(
     ("body", "answer"),
     [
