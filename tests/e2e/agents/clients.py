@@ -5,6 +5,7 @@ Each is told every way it has to stay silent towards its maker: what it may reac
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-__all__ = ["CLIENTS", "Client", "ClaudeCode", "Codex", "OpenCode", "Outcome"]
+__all__ = ["CLIENTS", "ClaudeCode", "Client", "Codex", "OpenCode", "Outcome"]
 
 #: A run of a few turns takes 3 to 15 s on two busy cores; most of it is the client's start.
 _TIMEOUT_S = 120.0
@@ -29,7 +30,9 @@ class Outcome:
     complaints: str  # standard error
 
     def __str__(self) -> str:
-        return f"exit code {self.code}\n--- output\n{self.output[-4000:]}\n--- errors\n{self.complaints[-4000:]}"
+        return (
+            f"exit code {self.code}\n--- output\n{self.output[-4000:]}\n--- errors\n{self.complaints[-4000:]}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,12 @@ class Client(ABC):
         process = await asyncio.create_subprocess_exec(
             *self._command(prompt),
             cwd=self.work,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.home), "LANG": "C.UTF-8", **self._environment()},
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(self.home),
+                "LANG": "C.UTF-8",
+                **self._environment(),
+            },
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -137,7 +145,9 @@ class Codex(Client):
             base_url = {json.dumps(self.endpoint + "/v1")}
             wire_api = "responses"
             """
-        (folder / "config.toml").write_text("\n".join(x.strip() for x in lines.splitlines()), encoding="utf-8")
+        (folder / "config.toml").write_text(
+            "\n".join(x.strip() for x in lines.splitlines()), encoding="utf-8"
+        )
 
     def _command(self, prompt: str) -> list[str]:
         return [str(self.commands / "codex"), "exec", "--skip-git-repo-check", prompt]
@@ -186,7 +196,5 @@ CLIENTS: tuple[type[Client], ...] = (ClaudeCode, Codex, OpenCode)
 
 
 def _end_group(group: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

@@ -107,7 +107,13 @@ def _run(command: list[str], *, home: Path | None = None, timeout_s: float = _IN
         Path(env["HOME"]).mkdir(exist_ok=True)
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=timeout_s, env=env, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+            env=env,
+            stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
         raise InstallFailed(f"{' '.join(command)} did not end within {timeout_s:.0f} s") from error
