@@ -18,7 +18,8 @@ class ToolSpec:
     parameters: Mapping[str, Any]
     template: Mapping[str, Any]  # as chat templates get it
     custom: bool = False  # of the Responses API: takes free text
-    namespace: str = ""  # of the Responses API: the model calls `<namespace>__<name>`, clients get the two apart
+    # Of the Responses API: the model calls `<namespace>__<name>`, clients get the two apart.
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

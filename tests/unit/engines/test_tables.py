@@ -130,7 +130,12 @@ def test_0_32_cannot_turn_a_switch_off_by_disable() -> None:
     assert "--disable-prefix-caching" not in older.options
     assert "--no-enable-prefix-caching" in older.options
     only_newer = {o.name for o in newer.options.values()} - {o.name for o in older.options.values()}
-    assert only_newer == {"--monokernel", "--reasoning-effort-map", "--sleep-mode-backend", "--watchdog-config"}
+    assert only_newer == {
+        "--monokernel",
+        "--reasoning-effort-map",
+        "--sleep-mode-backend",
+        "--watchdog-config",
+    }
 
 
 @pytest.mark.parametrize("variant", ["cuda", "rocm", "cpu"])
