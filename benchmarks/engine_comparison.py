@@ -100,11 +100,20 @@ def main() -> None:
         runs: list[tuple[Run, Run]] = []
         for seed in range(options.runs):  # turn about, so that both see the machine's moods
             runs.append((_replay(real, sessions, seed=seed), _replay(sim, sessions, seed=seed)))
-            print(
-                f"run {seed + 1} of {options.runs}: {_total(runs[-1][0]):.1f} s real, {_total(runs[-1][1]):.1f} s sim"
-            )
+            _tell(seed, *runs[-1])
     found = compare([real_run for real_run, _ in runs], [sim_run for _, sim_run in runs])
     _write(options.out, found, profile)
+
+
+def _tell(seed: int, real: Run, sim: Run) -> None:
+    """One line a run, and one for each turn with other token counts."""
+    print(f"run {seed + 1}: {_total(real):.1f} s real, {_total(sim):.1f} s simulated", flush=True)
+    for key, turn in real.items():
+        if _tokens(turn) != _tokens(sim[key]):
+            print(
+                f"  {key}: (prompt, cached, answer) {_tokens(turn)} real, {_tokens(sim[key])} simulated",
+                flush=True,
+            )
 
 
 def _options() -> argparse.Namespace:
