@@ -73,10 +73,10 @@ async def test_a_tool_loop_through_the_router(
     await _loop(start(case.kind, stack.endpoint))
     turns = await asyncio.to_thread(_logged, stack, case, before, case.loop)
     assert {turn["code"] for turn in turns} == {200}, turns
-    assert len(_sessions(stack, case, turns)) == 1, turns
-    _first, second, third = turns[-3:]  # a title, where one is asked for, comes before
-    assert _first["pod"] == second["pod"] == third["pod"], turns
-    for earlier, later in ((_first, second), (second, third)):
+    assert len(_sessions(case, turns)) == 1, turns
+    first, second, third = turns[-3:]  # a title, where one is asked for, comes before
+    assert first["pod"] == second["pod"] == third["pod"], turns
+    for earlier, later in ((first, second), (second, third)):
         assert int(later["cached_tokens"]) > 0.9 * int(earlier["prompt_tokens"]), turns
 
 
@@ -89,7 +89,7 @@ async def test_sub_agents_count_with_their_parent(
     before = len(_turns(stack, case))
     await _fanout(start(case.kind, stack.endpoint))
     turns = await asyncio.to_thread(_logged, stack, case, before, case.fanout)
-    assert len(_sessions(stack, case, turns)) == 1, turns
+    assert len(_sessions(case, turns)) == 1, turns
     assert int(turns[-1]["cached_tokens"]) > 0, turns  # the join: the parent's prefix outlived its helpers
 
 
@@ -106,10 +106,12 @@ def _logged(stack: Stack, case: Routed, before: int, expected: int) -> list[dict
     return _turns(stack, case)[before:]
 
 
-def _sessions(stack: Stack, case: Routed, turns: list[dict[str, Any]]) -> set[str]:
+def _sessions(case: Routed, turns: list[dict[str, Any]]) -> set[str]:
     """Identities in the queues' names; each request must be of the client's own program and have one."""
-    program = f"{stack.namespace}/{case.kind.name.lower()}"
+    program = case.kind.name.lower()
     assert {turn["program"] for turn in turns} == {program}, turns
-    sessions = {str(turn["queue"]).removeprefix(f"{program}/") for turn in turns}
+    queues = [str(turn["queue"]) for turn in turns]
+    assert all(queue.startswith(f"{program}/") for queue in queues), turns
+    sessions = {queue.removeprefix(f"{program}/") for queue in queues}
     assert "" not in sessions, turns
     return sessions
