@@ -1,5 +1,6 @@
 """One cluster whose pods run as processes, with the operator installed; each test module serves a stack of its own."""
 
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
@@ -11,6 +12,7 @@ from tests.e2e.localcluster.controlplane import ControlPlane, Options
 from tests.e2e.operator_process import OperatorProcess, install
 from tests.e2e.processnode.network import Network, unavailable
 from tests.e2e.processnode.node import ProcessNode
+from tests.e2e.routerkit.pickers import LLMD_EPP
 from tests.e2e.world import FAST
 
 from .clients import Caller
@@ -36,12 +38,15 @@ def site() -> Iterator[Site]:
         api.close()
 
 
-@pytest.fixture(scope="module")
-def stack(site: Site) -> Iterator[Stack]:
-    """Two replicas on the CPU preset behind Envoy and the upstream picker, Ready."""
+@pytest.fixture(scope="module", params=["gie-1.5", "llm-d-0.10"])
+def stack(site: Site, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """Two replicas on the CPU preset behind Envoy and a picker, Ready."""
+    release = str(request.param)
+    if release.startswith("llm-d") and not os.environ.get(LLMD_EPP):
+        pytest.skip(f"llm-d's picker: set {LLMD_EPP} to a build of llm-d-router v0.10.0 cmd/epp")
     namespace = f"t-{uuid.uuid4().hex[:8]}"
     site.cluster.create_namespace(namespace)
-    served = Stack.serve(site, namespace, "chat", replicas=2)
+    served = Stack.serve(site, namespace, "chat", replicas=2, router={"endpointPicker": {"release": release}})
     try:
         yield served
     finally:
