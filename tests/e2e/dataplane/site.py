@@ -59,7 +59,7 @@ class Stack:
         namespace: str,
         name: str,
         *,
-        replicas: int,
+        replicas: int = 2,
         until: tuple[str, str] = ("Ready", "True"),
         **spec: Any,
     ) -> Self:
