@@ -1,0 +1,73 @@
+"""What a simulation leaves behind: every turn, task and run, as plain values."""
+
+from dataclasses import dataclass
+
+__all__ = ["Result", "Timed", "TurnRecord"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRecord:
+    """One finished turn.
+
+    Attributes:
+        repeated_tokens: of the prompt, in blocks that some turn had computed before this one ended.
+        recomputed_tokens: of those, what was computed again for this turn.
+    """
+
+    id: str
+    program: str
+    session: str
+    index: int
+    replica: int
+    arrived_s: float
+    placed_s: float
+    first_token_s: float
+    finished_s: float
+    prompt_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    repeated_tokens: int
+    recomputed_tokens: int
+    preemptions: int
+
+    @property
+    def held_s(self) -> float:
+        return self.placed_s - self.arrived_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """A task or a run.
+
+    Attributes:
+        took_s: completion; of an unfinished one its age at the horizon, so that starvation cannot hide.
+        alone_s: what it takes with no contention at all.
+    """
+
+    id: str
+    arrived_s: float
+    took_s: float
+    alone_s: float
+    finished: bool
+
+    @property
+    def slowdown(self) -> float:
+        return self.took_s / self.alone_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One simulation.
+
+    Attributes:
+        held_s: the longest any turn was held at the router, those still held at the end included.
+        end_s: when it ended: the horizon, or the last event.
+        started: runs that started.
+    """
+
+    turns: tuple[TurnRecord, ...]
+    tasks: tuple[Timed, ...]
+    runs: tuple[Timed, ...]
+    held_s: float
+    end_s: float
+    started: int

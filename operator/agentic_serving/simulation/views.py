@@ -1,0 +1,123 @@
+"""What a router can know, and what it is asked: the seam between a simulated fleet and any policy.
+
+A policy sees turns that have arrived, what replicas report, and what it remembers itself. How long an answer will be,
+what a tool will take, whether a session goes on: none of that is in here before it has happened.
+"""
+
+# ruff: noqa: ARG002 - every policy is called alike, whatever it looks at
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from agentic_serving.fleet.runs import Runs
+from agentic_serving.fleet.types import Stats, Usage
+from agentic_serving.workload import GapKind
+
+__all__ = ["Ended", "Policy", "PolicyBase", "ReplicaView", "TurnView"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnView:
+    """A model call as it arrives: who asks (headers), and the prompt (body).
+
+    Attributes:
+        program: the run; in one simulation no two have the same name.
+        parent: the session that started this one; None for a run's first.
+        index: how many calls this session has made before.
+        kind: what the prompt ends with: a tool's result, or a person's words.
+        runs: the prompt's full blocks. Equal id, equal block and prefix.
+    """
+
+    id: str
+    program: str
+    session: str
+    parent: str | None
+    index: int
+    kind: GapKind
+    runs: Runs
+    prompt_tokens: int
+    arrived_s: float
+
+
+@dataclass(slots=True, kw_only=True)
+class ReplicaView:
+    """A replica as the router knows it. Its gauges are current: the delay of scraping is not modelled.
+
+    Attributes:
+        turns: placed there by this router and not finished.
+        prompt_tokens: of those turns.
+        cache_tokens: what its KV cache holds, as the engine reports it.
+        max_seqs: how many requests it runs at the same time.
+    """
+
+    index: int
+    cache_tokens: int
+    block_size: int
+    max_seqs: int
+    stats: Stats
+    turns: int = 0
+    prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A turn's end: the engine's usage, and the times at the router."""
+
+    turn: TurnView
+    replica: int
+    usage: Usage
+    placed_s: float
+    first_token_s: float
+    finished_s: float
+
+
+class Policy(Protocol):
+    """A router's decisions. One object serves one simulation; `now_s` never goes back.
+
+    Whenever a turn arrived, one ended, or `wake_s` came, and turns wait, the fleet asks `order` for their order, then
+    `place` for each in turn, for as long as `ready`.
+    """
+
+    def ready(self, replicas: Sequence[ReplicaView], now_s: float) -> bool:
+        """False: no turn would be placed now, whichever it is."""
+        ...
+
+    def order(self, waiting: Sequence[TurnView], now_s: float) -> Sequence[TurnView]:
+        """The turns in the order in which they are to be placed; given in the order of arrival."""
+        ...
+
+    def place(self, turn: TurnView, replicas: Sequence[ReplicaView], now_s: float) -> int | None:
+        """The replica that the turn goes to, at once and for good; None: it is held."""
+        ...
+
+    def on_finish(self, ended: Ended) -> None:
+        """A turn has ended."""
+        ...
+
+    def on_end(self, program: str, now_s: float) -> None:
+        """A program said that it is over (only where the simulation announces ends)."""
+        ...
+
+    def wake_s(self, now_s: float) -> float | None:
+        """When to ask again although nothing happened; None: not before something does."""
+        ...
+
+
+class PolicyBase:
+    """Defaults: first come, first served, at once; remembers nothing."""
+
+    def ready(self, replicas: Sequence[ReplicaView], now_s: float) -> bool:
+        return True
+
+    def order(self, waiting: Sequence[TurnView], now_s: float) -> Sequence[TurnView]:
+        return waiting
+
+    def on_finish(self, ended: Ended) -> None:
+        """Nothing to remember."""
+
+    def on_end(self, program: str, now_s: float) -> None:
+        """Nothing to forget."""
+
+    def wake_s(self, now_s: float) -> float | None:
+        return None
