@@ -1,7 +1,6 @@
 """Who sends: the headers of the three agent clients, as their released versions were seen to send them.
 
-Claude Code 2.1.197, Codex 0.169.0 and OpenCode 1.18.33, each pointed at a recording server. A sub-agent of Codex was not
-observed: here it has a thread of its own and names the root's turn.
+Claude Code 2.1.197, Codex 0.169.0 and OpenCode 1.18.33, each pointed at a recording server.
 """
 
 from collections.abc import Mapping
@@ -89,7 +88,13 @@ def _codex(identity: Identity, turn: int, _retry: int, kind: str) -> dict[str, s
         "thread_source": "user" if identity.parent is None else "subagent",
         "window_id": f"{thread}:0",
     }
+    child = {}
+    if identity.parent is not None:
+        parent = identity.name(identity.parent)
+        metadata |= {"parent_thread_id": parent, "subagent_kind": "thread_spawn"}
+        child = {"x-codex-parent-thread-id": parent, "x-openai-subagent": "collab_spawn"}
     return {
+        **child,
         "User-Agent": "codex_exec/0.169.0",
         "originator": "codex_exec",
         "session-id": root,

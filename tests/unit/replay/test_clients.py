@@ -45,6 +45,15 @@ def test_opencodes_sub_agents_have_a_session_of_their_own_and_name_the_parents()
     assert parent["x-session-id"].startswith("ses_")
 
 
+def test_codexs_sub_agents_keep_the_session_and_name_the_parents_thread() -> None:
+    parent = headers(identity("codex"), turn=0)
+    child = headers(identity("codex", **CHILD), turn=0)
+    assert child["session-id"] == parent["session-id"]
+    assert child["thread-id"] != parent["thread-id"]
+    assert child["x-codex-parent-thread-id"] == parent["thread-id"]
+    assert "x-openai-subagent" not in parent
+
+
 def test_codex_tells_turns_of_a_thread_apart() -> None:
     one, two = (headers(identity("codex"), turn=n) for n in (0, 1))
     first, second = (json.loads(h["x-codex-turn-metadata"]) for h in (one, two))
