@@ -27,7 +27,8 @@ class Accounts:
     def add(self, call: Call, done: Finished) -> None:
         usage, view = done.usage, call.view
         known, _ = self._known.match(view.runs, blocks(view.runs))
-        self._known.insert(call.runs)
+        runs = call.runs
+        self._known.insert(runs)
         repeated = known * self._size
         self.turns.append(
             TurnRecord(
@@ -38,6 +39,7 @@ class Accounts:
                 replica=call.replica,
                 arrived_s=view.arrived_s,
                 placed_s=call.placed_s,
+                scheduled_s=done.scheduled_s,
                 first_token_s=done.first_token_s,
                 finished_s=done.finished_s,
                 prompt_tokens=usage.prompt_tokens,
@@ -46,5 +48,6 @@ class Accounts:
                 repeated_tokens=repeated,
                 recomputed_tokens=max(0, repeated - usage.cached_tokens),
                 preemptions=done.preemptions,
+                runs=runs,
             )
         )

@@ -1,6 +1,8 @@
 """What a simulation leaves behind: every turn, task and run, as plain values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from agentic_serving.fleet.runs import Runs
 
 __all__ = ["Result", "Timed", "TurnRecord"]
 
@@ -10,6 +12,9 @@ class TurnRecord:
     """One finished turn.
 
     Attributes:
+        placed_s: when the router sent it to its replica.
+        scheduled_s: when the replica began to compute it.
+        runs: the blocks of prompt and answer.
         repeated_tokens: of the prompt, in blocks that some turn had computed before this one ended.
         recomputed_tokens: of those, what was computed again for this turn.
     """
@@ -21,6 +26,7 @@ class TurnRecord:
     replica: int
     arrived_s: float
     placed_s: float
+    scheduled_s: float
     first_token_s: float
     finished_s: float
     prompt_tokens: int
@@ -29,6 +35,7 @@ class TurnRecord:
     repeated_tokens: int
     recomputed_tokens: int
     preemptions: int
+    runs: Runs = field(repr=False)
 
     @property
     def held_s(self) -> float:

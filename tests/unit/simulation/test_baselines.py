@@ -190,6 +190,24 @@ def test_ledger_admits_what_fits_smallest_first_and_spreads() -> None:
     assert offer(ledger, [waiting[0]], views, 1.0) == {"large/0": 0}
 
 
+def test_ledger_runs_what_is_larger_than_a_cache_on_an_empty_replica() -> None:
+    ledger, views = ThunderLedger(), [replica(0, tokens=1_000)]
+    waiting = [view("small", tokens=300), view("huge", tokens=990)]
+    assert offer(ledger, waiting, views, 0.0) == {"small/0": 0, "huge/0": None}
+    ledger.on_finish(ended(waiting[0], at_s=1.0))
+    ledger.on_end("small", 1.0)
+    assert offer(ledger, waiting[1:], views, 1.0) == {"huge/0": 0}
+
+
+def test_ledger_resumes_who_waited_half_an_hour() -> None:
+    ledger, views = ThunderLedger(), [replica(0, tokens=1_000)]
+    assert offer(ledger, [view("a", tokens=800)], views, 0.0) == {"a/0": 0}
+    late = view("b", at_s=1.0, tokens=800)
+    assert offer(ledger, [late], views, 1.0) == {"b/0": None}
+    assert offer(ledger, [late], views, 1800.0) == {"b/0": None}
+    assert offer(ledger, [late], views, 1801.0) == {"b/0": 0}
+
+
 def test_ledger_keeps_an_active_program_s_place_across_a_gap_and_decays_it_for_others() -> None:
     ledger, views = ThunderLedger(), [replica(0, tokens=1_000)]
     first = view("a", tokens=500)

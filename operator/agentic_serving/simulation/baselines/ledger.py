@@ -9,7 +9,8 @@ when programs are resumed; 100 tokens are added for each program.
 - pause, every 5 s: while a replica is over, the smallest acting program of it; else the smallest reasoning one is marked and
   pauses at its next tool boundary.
 A program that waited 1,800 s is resumed in any case. Left out: the count of tokens shared between programs, which the
-paper reads from the engine: sessions here share nothing but within a program.
+paper reads from the engine: sessions here share nothing but within a program. Added: a program's sub-agents count with it
+until its root goes on alone, and a program that is larger than a cache may run on an empty replica.
 """
 
 # ruff: noqa: ARG002 - every policy is called alike, whatever it looks at
@@ -107,6 +108,8 @@ class ThunderLedger:
         program = self._programs.setdefault(turn.program, _Program(turn.program, now_s))
         if program.replica is None and not program.asking:
             program.since_s = now_s
+        if turn.parent is None and not program.serving and not program.asking:
+            program.tokens.clear()  # the root goes on: its sub-agents have ended
         program.asking += 1
         program.tokens[turn.session] = turn.prompt_tokens
         self._seen.add(turn.id)
@@ -156,18 +159,16 @@ class ThunderLedger:
         total = sum(max(value, 0.0) for value in free.values())
         for program in sorted(asking, key=_restore_rank):
             need = program.size + self._overhead
-            forced = now_s - program.since_s >= self._force_s
-            if need > total and not forced:
-                continue
             most = max(free, key=lambda index: (free[index], -index))
-            if need > free[most] and not forced and not self._alone(most):
+            forced = now_s - program.since_s >= self._force_s or self._alone(most)
+            if need > min(total, free[most]) and not forced:
                 continue
             program.replica = most
             free[most] -= need
             total -= need
 
     def _alone(self, index: int) -> bool:
-        """Nobody is there: a program larger than what is counted as free must run somewhere."""
+        """Nobody is there: a program larger than a cache must run somewhere."""
         return all(one.replica != index for one in self._programs.values())
 
 
