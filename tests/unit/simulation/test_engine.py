@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from agentic_serving.errors import Bug, InvalidInput
+from agentic_serving.fleet.tiers import Link, MemoryTier, Tier, TierConfig
 from agentic_serving.simulation import (
     ClosedLoop,
     Gaps,
@@ -166,6 +167,23 @@ def test_recompute_is_what_was_computed_before_and_lost() -> None:
         summary(run([chain("a", turn(0, 10), turn(1, 12))], replace(setup, fleet=fleet()))).recompute_share
         == 0
     )
+
+
+def host_memory() -> Sequence[Tier]:
+    """Stores every prompt; reads a block a second."""
+    config = TierConfig(source="host", capacity_blocks=1_000, block_bytes=1)
+    return [MemoryTier(config, read=Link(1.0), write=Link(1e9))]
+
+
+def test_what_another_program_evicted_comes_back_from_host_memory() -> None:
+    """a's 10 blocks are evicted by b's 15 and loaded in 10 s, during which nothing runs; the rest is computed then."""
+    programs = [chain("a", turn(0, 10), turn(1, 12, gap_s=20.0)), chain("b", turn(0, 15), start_s=6.0)]
+    small = replace(fleet(n_blocks=17), tiers=host_memory)
+    result = run(programs, Setup(fleet=small, load=OpenLoop()))
+    last = result.turns[-1]
+    assert (last.id, last.arrived_s, last.cached_tokens) == ("a/a/1", 25.0, 40)
+    assert last.finished_s == pytest.approx(25.0 + 9.0 + 1.8)  # one of the ten was still there
+    assert summary(result).recompute_share == 0.0
 
 
 def test_holds_count_those_of_the_end_included() -> None:
