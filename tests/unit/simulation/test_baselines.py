@@ -1,6 +1,7 @@
 """simulation.baselines: each rule of the sources on views by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -251,3 +252,50 @@ def test_continuum_reserves_for_its_time_and_then_lets_others_in() -> None:
     assert offer(policy, [b, back], views, 2.0) == {"a/1": 0, "b/0": None}
     policy.on_finish(ended(back, at_s=4.0))
     assert offer(policy, [b], views, 6.0) == {"b/0": 0}
+
+
+def test_affinity_filter_s_load_ends_with_the_turn() -> None:
+    placement, views = AffinityFilter(prefill_tokens_per_s=100.0), [replica(0), replica(1)]
+    first = view("a", tokens=1_000)
+    assert placement.choose(first, views, 0.0).index == 0
+    assert placement.choose(view("b", first=500), views, 1.0).index == 1
+    placement.on_finish(ended(first))
+    assert placement.choose(view("c", first=900), views, 2.0).index == 0
+
+
+def test_las_counts_an_answer_s_tokens_twice() -> None:
+    order = LeastAttainedService()
+    order.on_finish(ended(view("wordy", tokens=100), at_s=0.0, output=100))
+    order.on_finish(ended(view("terse", tokens=250), at_s=0.0, output=1))
+    waiting = [view("wordy", index=1, at_s=1.0), view("terse", index=1, at_s=1.0)]
+    assert names(order.order(waiting, 1.0)) == ["terse", "wordy"]
+
+
+def test_ledger_marks_the_smallest_where_all_are_being_served() -> None:
+    ledger, views = ThunderLedger(), [replica(0, tokens=1_000)]
+    a, b = view("a", tokens=300), view("b", tokens=400)
+    offer(ledger, [a, b], views, 0.0)
+    ledger.on_finish(ended(a, at_s=1.0))
+    assert offer(ledger, [view("a", index=1, at_s=2.0, tokens=700)], views, 2.0) == {"a/1": 0}
+    assert offer(ledger, [view("c", at_s=5.0, tokens=900)], views, 5.0) == {"c/0": None}
+    ledger.on_finish(ended(b, at_s=6.0))
+    assert offer(ledger, [view("b", index=1, at_s=7.0, tokens=400)], views, 7.0) == {"b/1": None}
+
+
+def test_ledger_forgets_sub_agents_once_the_root_goes_on() -> None:
+    ledger, views = ThunderLedger(), [replica(0, tokens=1_000)]
+    root, child = view("p", tokens=100), replace(view("p", tokens=700), id="p/c/0", session="c", parent="p")
+    for turn in (root, child):
+        offer(ledger, [turn], views, 0.0)
+        ledger.on_finish(ended(turn, at_s=1.0))
+    back, other = view("p", index=1, at_s=2.0, tokens=120), view("q", at_s=2.0, tokens=600)
+    assert offer(ledger, [back, other], views, 2.0) == {"p/1": 0, "q/0": 0}
+
+
+def test_continuum_serves_reserved_sessions_first() -> None:
+    policy, views = ContinuumTTL(prefill_tokens_per_s=100.0), [replica(0, tokens=1_000)]
+    young = view("young", at_s=1.0, tokens=500)
+    assert offer(policy, [young], views, 1.0) == {"young/0": 0}
+    policy.on_finish(ended(young, at_s=2.0))
+    waiting = [view("old", at_s=0.5), view("young", index=1, at_s=3.0)]
+    assert names(policy.order(waiting, 3.0)) == ["young", "old"]

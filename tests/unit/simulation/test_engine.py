@@ -191,8 +191,22 @@ def test_holds_count_those_of_the_end_included() -> None:
     setup = Setup(fleet=fleet(), load=ClosedLoop(live=1), horizon_s=50.0)
     late = run(programs, setup, Never(again_s=20.0))
     assert (late.held_s, late.turns[0].held_s, late.turns[0].finished_s) == (20.0, 20.0, pytest.approx(25.0))
+    assert run(programs, setup, Never(again_s=60.0)).held_s == 50.0
     with pytest.raises(Bug, match="for ever"):
         run(programs, setup, Never())
+
+
+def test_a_replica_s_view_counts_what_is_under_way() -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Watching(PolicyBase):
+        def place(self, turn: TurnView, replicas: Sequence[ReplicaView], now_s: float) -> int | None:
+            seen.append((replicas[0].turns, replicas[0].prompt_tokens))
+            return 0
+
+    programs = [chain("a", turn(0, 10), turn(1, 12, gap_s=50.0)), chain("b", turn(0, 10))]
+    run(programs, Setup(fleet=fleet(), load=ClosedLoop(live=2), shuffle=False), Watching())
+    assert seen == [(0, 0), (1, 40), (0, 0)]
 
 
 def test_poisson_arrivals_depend_on_the_seed_alone() -> None:
