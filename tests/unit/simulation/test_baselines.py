@@ -299,3 +299,13 @@ def test_continuum_serves_reserved_sessions_first() -> None:
     policy.on_finish(ended(young, at_s=2.0))
     waiting = [view("old", at_s=0.5), view("young", index=1, at_s=3.0)]
     assert names(policy.order(waiting, 3.0)) == ["young", "old"]
+
+
+def test_turn_priority_counts_from_one_again_after_an_idle_program_s_turn() -> None:
+    order = TurnPriority()
+    for index, at_s in enumerate([0.0, 1.0, 2.0, 200.0]):
+        order.on_finish(ended(view("idled", index=index, at_s=at_s), at_s=at_s))
+    for index, at_s in enumerate([198.0, 199.0, 200.0]):
+        order.on_finish(ended(view("busy", index=index, at_s=at_s), at_s=at_s))
+    waiting = [view("idled", index=4, at_s=201.0), view("busy", index=3, at_s=201.0)]
+    assert names(order.order(waiting, 201.0)) == ["busy", "idled"]

@@ -209,6 +209,13 @@ def test_a_replica_s_view_counts_what_is_under_way() -> None:
     assert seen == [(0, 0), (1, 40), (0, 0)]
 
 
+def test_the_seed_draws_the_order_of_programs() -> None:
+    programs = [chain(str(i), turn(0, 2)) for i in range(8)]
+    setup = Setup(fleet=fleet(), load=ClosedLoop(live=1))
+    orders = [[one.id for one in run(programs, replace(setup, seed=seed)).turns] for seed in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
+
+
 def test_poisson_arrivals_depend_on_the_seed_alone() -> None:
     programs = [chain(str(i), turn(0, 2)) for i in range(20)]
     setup = Setup(fleet=fleet(), load=OpenLoop(per_s=0.5), seed=3)
