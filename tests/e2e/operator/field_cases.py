@@ -255,7 +255,7 @@ _ROUTER = [
     Case(path="spec.router.replicas", edits={"spec.router.replicas": 0}, changes=frozenset({ROUTER}), shows='"replicas": 0', variant="zero"),
     Case(path="spec.router.replicas", edits={"spec.router.replicas": 16}, refused=("PickerStatePerPod", "spec.router.replicas"), variant="max"),
     Case(path="spec.router.replicas", edits={"spec.router.replicas": 2}, base="precise", changes=ROUTER_CONFIG | {TOKENIZER, "PodDisruptionBudget/chat-router", "PodDisruptionBudget/chat-tokenizer"}, shows='"replicas": 2'),
-    Case(path="spec.disruption.drainTimeout", edits={"spec.disruption.drainTimeout": "2m"}, changes=frozenset({ENGINE, ROUTER}), shows="--shutdown-timeout=120"),
+    Case(path="spec.disruption.drainTimeout", edits={"spec.disruption.drainTimeout": "2m"}, changes=ROUTER_CONFIG | {ENGINE}, shows="--shutdown-timeout=120"),
 ]  # fmt: skip
 
 _TEMPLATES = [
