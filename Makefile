@@ -66,7 +66,8 @@ agents: setup tools ## Claude Code, Codex and OpenCode run tools and sub-agents 
 .PHONY: setup
 setup: $(VENV)/ready ## Install the Python dependencies into the cache (first run: about 1 minute)
 
-$(VENV)/ready: pyproject.toml constraints.txt
+# Its name holds the hash of what it was made from, so it never becomes old.
+$(VENV)/ready:
 	@echo "== installing Python dependencies into $(VENV): about 1 minute"
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; }
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
