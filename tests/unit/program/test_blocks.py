@@ -1,0 +1,210 @@
+"""program.blocks and normalise: one conversation through three APIs, what must not move the chain, any JSON."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentic_serving.program.blocks import Block, TokenRate, blocks_of
+from agentic_serving.program.normalise import HeadOrder
+
+_SCHEMA = {"type": "object"}
+_BILLING = "x-anthropic-billing-header: cc_version=2.1.197; cc_entrypoint=cli;"
+
+
+def messages() -> dict[str, Any]:
+    return {
+        "tools": [{"name": "ls", "description": "list", "input_schema": _SCHEMA}],
+        "system": [{"type": "text", "text": _BILLING}, {"type": "text", "text": "Be brief."}],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "what is here?"}]},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "look first", "signature": "s1"},
+                    {"type": "text", "text": "I look."},
+                    {"type": "tool_use", "id": "toolu_1", "name": "ls", "input": {"b": 1, "a": 2}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "x.py"}],
+            },
+        ],
+    }
+
+
+def chat() -> dict[str, Any]:
+    function = {"name": "ls", "description": "list", "parameters": _SCHEMA}
+    call = {"id": "call_9", "type": "function", "function": {"name": "ls", "arguments": '{"b": 1, "a": 2}'}}
+    return {
+        "tools": [{"type": "function", "function": function}],
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "what is here?"},
+            {
+                "role": "assistant",
+                "reasoning_content": "look first",
+                "content": "I look.",
+                "tool_calls": [call],
+            },
+            {"role": "tool", "tool_call_id": "call_9", "content": "x.py"},
+        ],
+    }
+
+
+def responses() -> dict[str, Any]:
+    return {
+        "tools": [{"type": "function", "name": "ls", "description": "list", "parameters": _SCHEMA}],
+        "instructions": "Be brief.",
+        "input": [
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "what is here?"}]},
+            {
+                "type": "reasoning",
+                "id": "rs_1",
+                "content": [{"type": "reasoning_text", "text": "look first"}],
+            },
+            {"role": "assistant", "content": [{"type": "output_text", "text": "I look."}]},
+            {"type": "function_call", "call_id": "c", "name": "ls", "arguments": '{"b":1,"a":2}'},
+            {"type": "function_call_output", "call_id": "c", "output": "x.py"},
+        ],
+    }
+
+
+def kinds(blocks: tuple[Block, ...]) -> list[str]:
+    return [f"{b.kind}:{b.role}".rstrip(":") for b in blocks]
+
+
+def chains(body: object, **options: Any) -> list[int]:
+    return [b.chain for b in blocks_of(body, **options)]
+
+
+@pytest.mark.parametrize("make", [chat, responses], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("head", ["tools-first", "system-first"])
+def test_a_conversation_is_the_same_through_every_api(
+    make: Callable[[], dict[str, Any]], head: HeadOrder
+) -> None:
+    assert chains(make(), head=head) == chains(messages(), head=head)
+
+
+@pytest.mark.parametrize(
+    ("head", "first"),
+    [("tools-first", ["ToolCatalog", "System"]), ("system-first", ["System", "ToolCatalog"])],
+    ids=str,
+)
+def test_blocks_stand_in_the_order_of_the_template(head: HeadOrder, first: list[str]) -> None:
+    turns = ["Turn:user", "Reasoning:assistant", "Turn:assistant", "Turn:assistant", "Turn:tool"]
+    assert kinds(blocks_of(messages(), head=head)) == first + turns
+
+
+def _with(path: list[Any], value: object) -> dict[str, Any]:
+    body = copy.deepcopy(messages())
+    place: Any = body
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    return body
+
+
+@pytest.mark.parametrize(
+    ("body", "same"),
+    [
+        (_with(["system", 0, "text"], _BILLING.replace("197", "200")), True),
+        (_with(["messages", 0, "content", 0, "cache_control"], {"type": "ephemeral"}), True),
+        (_with(["messages", 1, "content", 2, "id"], "toolu_2"), True),
+        (_with(["messages", 1, "content", 0, "signature"], "s2"), True),
+        (_with(["metadata"], {"user_id": "u"}), True),
+        (_with(["messages", 1, "content", 2, "input"], {"a": 2, "b": 1}), False),
+        (_with(["messages", 0, "content", 0, "text"], "what is where?"), False),
+        (_with(["system", 1, "text"], "Be long."), False),
+    ],
+    ids=["billing", "mark", "call-id", "signature", "metadata", "order-of-arguments", "text", "system"],
+)
+def test_only_what_reaches_the_prompt_moves_the_chain(body: dict[str, Any], same: bool) -> None:
+    assert (chains(body) == chains(messages())) is same
+
+
+def test_ids_of_calls_count_where_the_template_writes_them() -> None:
+    other = _with(["messages", 1, "content", 2, "id"], "toolu_2")
+    assert chains(other, call_ids=True) != chains(messages(), call_ids=True)
+
+
+def test_a_mark_is_kept_as_a_hint() -> None:
+    marked = _with(["messages", 0, "content", 0, "cache_control"], {"type": "ephemeral"})
+    assert [b.hinted for b in blocks_of(marked)] == [False, False, True, False, False, False, False]
+
+
+def test_a_previous_response_goes_on_where_its_request_ended() -> None:
+    before = blocks_of(responses())
+    body = {"previous_response_id": "resp_1", "input": "and now?"}
+    now = blocks_of(body, after=before)
+    assert now[: len(before)] == before
+    assert kinds(now[len(before) :]) == ["Turn:assistant", "Turn:user"]
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "tokens", "moved"), [(1000, 500, True), (0, 5, False), (10, 21, False), (1000, 15, False)]
+)
+def test_tokens_per_byte_learns_from_possible_reports_only(n_bytes: int, tokens: int, moved: bool) -> None:
+    rate = TokenRate()
+    rate.learn(n_bytes, tokens)
+    assert (rate.tokens_per_byte != 0.25) is moved
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "messages",
+                    "input",
+                    "system",
+                    "instructions",
+                    "tools",
+                    "role",
+                    "content",
+                    "type",
+                    "text",
+                    "function",
+                    "name",
+                    "arguments",
+                    "id",
+                    "tool_calls",
+                    "thinking",
+                    "summary",
+                    "reasoning",
+                    "output",
+                    "previous_response_id",
+                    "cache_control",
+                ]
+            ),
+            inner
+            | st.sampled_from(["user", "assistant", "tool", "text", "tool_use", "thinking", "tool_result"]),
+            max_size=6,
+        )
+    ),
+    max_leaves=30,
+)
+
+
+@given(_JSON)
+def test_no_json_raises(body: object) -> None:
+    for block in blocks_of(body):
+        assert block.tokens >= 0
+
+
+@pytest.mark.parametrize("value", [2**80, "\ud800"], ids=["large-integer", "lone-surrogate"])
+def test_what_orjson_refuses_is_hashed_still(value: object) -> None:
+    assert chains(_with(["messages", 1, "content", 2, "input"], {"x": value})) != chains(messages())
+
+
+def test_depth_is_no_limit() -> None:
+    deep: Any = "x"
+    for _ in range(5000):
+        deep = [deep]
+    assert len(blocks_of({"messages": [{"role": "user", "content": deep}]})) == 1

@@ -1,0 +1,174 @@
+"""program.graph: how conversations grow and break, sharing between sessions, bounds, laws, recorded sessions."""
+
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentic_serving.errors import InvalidInput
+from agentic_serving.program.blocks import Block, blocks_of
+from agentic_serving.program.graph import SessionGraph
+from agentic_serving.program.hashing import ROOT, chained, content_hash
+from agentic_serving.workload import read
+
+_TRACES = Path(__file__).parents[2] / "traces"
+_KINDS = {
+    "s": ("System", ""),
+    "c": ("ToolCatalog", ""),
+    "u": ("Turn", "user"),
+    "a": ("Turn", "assistant"),
+    "t": ("Turn", "tool"),
+    "r": ("Reasoning", "assistant"),
+}
+
+
+def prompt(text: str) -> tuple[Block, ...]:
+    """`s1 u1 a1`: a block a word, of 10 tokens; its letter is the kind, the whole word the content."""
+    words = text.split()
+    contents = [content_hash("", word.encode()) for word in words]
+    chains = list(accumulate(contents, chained, initial=ROOT))[1:]
+    return tuple(
+        Block(*_KINDS[w[0]], content, chain, 40, 10)  # type: ignore[arg-type]
+        for w, content, chain in zip(words, contents, chains, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "why", "figures"),
+    [
+        ("c1 s1 u1", "c1 s1 u1", "none", (0, 30, 0)),
+        ("c1 s1 u1", "c1 s1 u1 a1 t1", "append", (20, 30, 0)),
+        ("c1 s1 u1 r1 a1 t1", "c1 s1 u1 a1 t1 a2 u2", "dropped reasoning", (40, 30, 30)),
+        ("c1 s1 u1 a1 u2 a2 u3", "c1 s1 u9", "compaction", (10, 20, 50)),
+        ("c1 s1 u1 a1 u2 a2", "c1 s1 u1 a1 u9", "abandoned branch", (10, 40, 20)),
+        ("c1 s1 u1 a1 u2", "c1 s1 u9 a1 u2 a2", "edit", (40, 20, 30)),
+        ("c1 s1 u1 a1", "c2 s1 u1 a1 u2", "edit", (50, 0, 40)),
+    ],
+    ids=["retry", "append", "reasoning", "compaction", "abandoned", "edit", "edit-of-the-tools"],
+)
+def test_what_became_of_a_prompt(before: str, now: str, why: str, figures: tuple[int, int, int]) -> None:
+    graph = SessionGraph()
+    graph.observe("a", prompt(before), 0)
+    delta = graph.observe("a", prompt(now), 1)
+    assert (delta.divergence, (delta.new, delta.reused, delta.lost)) == (why, figures)
+    graph.check()
+
+
+def test_siblings_fork_from_each_other_and_the_parent_joins() -> None:
+    graph = SessionGraph()
+    graph.observe("main", prompt("c1 s1 u1"), 0)
+    first = graph.observe("x", prompt("c2 s2 u2"), 1, parent="main")
+    second = graph.observe("y", prompt("c2 s2 u3"), 1, parent="main")
+    joined = graph.observe("main", prompt("c1 s1 u1 a1 t1"), 9)
+    assert (first.divergence, first.base) == ("append", None)
+    assert (second.divergence, second.base, second.reused) == ("fork", "x", 20)
+    assert (joined.divergence, joined.base) == ("join", "main")
+    assert graph.observe("main", prompt("c1 s1 u1 a1 t1 a2"), 10).divergence == "append"
+
+
+@pytest.mark.parametrize(
+    ("asked", "session", "confidence"),
+    [("c1 s1 u1 a1 u2", "a", 1.0), ("c1 s1 u1 u7", "a", 0.5), ("c1 s1 u8", "a", 0.0), ("c9 u1", None, 0.0)],
+    ids=["goes-on", "half", "only-the-head", "unknown"],
+)
+def test_a_session_is_inferred_from_its_prefix(asked: str, session: str | None, confidence: float) -> None:
+    graph = SessionGraph()
+    graph.observe("a", prompt("c1 s1 u1 a1"), 0)
+    found = graph.infer(prompt(asked))
+    assert (found.session if found else None) == session
+    assert (found.confidence if found else 0.0) == confidence
+
+
+def test_the_oldest_goes_at_the_cap_and_is_counted() -> None:
+    graph = SessionGraph(max_sessions=2)
+    for i in range(3):
+        graph.observe(str(i), prompt(f"u{i}"), i)
+    assert ("0" in graph, len(graph), graph.evicted) == (False, 2, 1)
+    assert graph.infer(prompt("u0")) is None
+
+
+def test_idle_sessions_expire_and_others_stay() -> None:
+    graph = SessionGraph()
+    graph.observe("a", prompt("u1"), 0)
+    graph.observe("b", prompt("u2"), 50)
+    assert graph.expire(100, 60) == ["a"]
+    assert "b" in graph
+
+
+@pytest.mark.parametrize("n", [9, 40, 1000])
+def test_a_merged_session_still_appends_without_loss(n: int) -> None:
+    graph = SessionGraph(max_blocks=8)
+    long = "c1 s1 " + " ".join(f"u{i}" for i in range(n))
+    graph.observe("a", prompt(long), 0)
+    graph.check()
+    delta = graph.observe("a", prompt(long + " a1"), 1)
+    assert (delta.divergence, delta.new, delta.lost) == ("append", 10, 0)
+
+
+_WORDS = st.lists(st.sampled_from(["s1", "c1", "u1", "u2", "a1", "a2", "t1", "r1"]), min_size=1, max_size=30)
+
+
+@given(_WORDS, _WORDS)
+def test_appending_never_loses(first: list[str], more: list[str]) -> None:
+    graph = SessionGraph(max_blocks=8)
+    graph.observe("a", prompt(" ".join(first)), 0)
+    delta = graph.observe("a", prompt(" ".join(first + more)), 1)
+    assert (delta.lost, delta.new, delta.reused) == (0, 10 * len(more), 10 * len(first))
+
+
+@given(_WORDS, _WORDS)
+def test_chains_are_equal_exactly_where_prefixes_are(one: list[str], two: list[str]) -> None:
+    pairs = zip(prompt(" ".join(one)), prompt(" ".join(two)), strict=False)
+    for n, (a, b) in enumerate(pairs, start=1):
+        assert (a.chain == b.chain) is (one[:n] == two[:n])
+
+
+_STEPS = st.lists(
+    st.tuples(st.sampled_from("abcdef"), _WORDS, st.floats(0, 100), st.sampled_from([None, "a", "b"]))
+    | st.tuples(st.floats(0, 100), st.floats(0, 50)),
+    max_size=25,
+)
+
+
+@given(_STEPS)
+def test_invariants_hold_whatever_comes(steps: list[tuple[object, ...]]) -> None:
+    graph = SessionGraph(max_sessions=3, max_blocks=8)
+    for step in steps:
+        if len(step) == 2:
+            graph.expire(*step)  # type: ignore[arg-type]
+        else:
+            name, words, now_s, parent = step
+            delta = graph.observe(name, prompt(" ".join(words)), now_s, parent=parent)  # type: ignore[arg-type]
+            assert delta.new + delta.reused == 10 * len(words)  # type: ignore[arg-type]
+        graph.check()
+
+
+@pytest.mark.parametrize(("field", "value"), [("max_sessions", 0), ("max_blocks", 7)])
+def test_bounds_that_hold_nothing_are_refused(field: str, value: int) -> None:
+    with pytest.raises(InvalidInput, match=field):
+        SessionGraph(**{field: value})
+
+
+def test_its_own_prompt_counts_where_another_session_has_the_shorter_prefix() -> None:
+    graph = SessionGraph()
+    words = [f"u{i}" for i in range(20)]
+    graph.observe("a", prompt(" ".join(words)), 0)
+    graph.observe("b", prompt(" ".join([*words[:8], "u99"])), 1)
+    assert graph.observe("a", prompt(" ".join([*words[:14], "u77"])), 2).reused == 140
+
+
+def test_recorded_sessions_reuse_what_the_trace_says() -> None:
+    """Ids of blocks as messages of 8 bytes (2 tokens): the first turns of four main sessions, against the ids alone."""
+    for program in read(_TRACES / "claude_code.jsonl")[:4]:
+        graph = SessionGraph(max_blocks=100_000)
+        last: list[int] = []
+        for turn in program.sessions[0].turns[:6]:
+            ids = [first + i for first, n in turn.runs for i in range(n)]
+            body = {"messages": [{"role": "user", "content": f"{i:08}"} for i in ids]}
+            delta = graph.observe("a", blocks_of(body), turn.start_s)
+            pairs = zip(last, ids, strict=False)
+            same = next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(last), len(ids)))
+            assert (delta.reused, delta.new) == (2 * same, 2 * (len(ids) - same))
+            last = ids
