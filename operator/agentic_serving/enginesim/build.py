@@ -12,6 +12,7 @@ import yaml
 from agentic_serving.capacity.inspect import inspect_path
 from agentic_serving.capacity.models import find_model
 from agentic_serving.capacity.profile import ModelProfile
+from agentic_serving.capacity.runs import Interner
 from agentic_serving.enginesim.answer import Planner
 from agentic_serving.enginesim.engine import Engine
 from agentic_serving.enginesim.knobs import Knobs
@@ -30,7 +31,6 @@ from agentic_serving.errors import InvalidInput
 from agentic_serving.fleet.profile import StepProfile, parse_profile
 from agentic_serving.fleet.profiles import find_profile
 from agentic_serving.fleet.replica import Replica
-from agentic_serving.fleet.runs import Interner
 from agentic_serving.fleet.tiers import BlockLink, Link
 from agentic_serving.fleet.types import Limits
 

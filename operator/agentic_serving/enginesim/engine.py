@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agentic_serving.capacity.runs import Interner
 from agentic_serving.enginesim.hashing import block_hashes
 from agentic_serving.enginesim.pace import Pacer
 from agentic_serving.fleet.replica import Replica
-from agentic_serving.fleet.runs import Interner
 from agentic_serving.fleet.types import Finished, Outcome, Request, Step, Usage
 
 __all__ = ["Engine", "Handle", "Job", "Observer", "Settled"]

@@ -16,9 +16,9 @@ import msgspec
 import zmq
 import zmq.asyncio
 
+from agentic_serving.capacity.runs import Interner, ids
 from agentic_serving.enginesim.engine import Job, Observer
 from agentic_serving.enginesim.hashing import public_hash
-from agentic_serving.fleet.runs import Interner, ids
 from agentic_serving.fleet.types import BlocksCleared, BlocksRemoved, BlocksStored, CacheEvent, Outcome, Step
 
 __all__ = ["BlockTokens", "EventPublisher", "batch_events"]

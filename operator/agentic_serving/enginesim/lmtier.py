@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import aiohttp
 
-from agentic_serving.fleet.runs import Interner, Runs, blocks, cut, ids
+from agentic_serving.capacity.runs import Interner, Runs, blocks, cut, ids
 from agentic_serving.fleet.tiers import Link, StoresOn
 from agentic_serving.fleet.types import Source
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from agentic_serving.capacity.runs import Interner
 from agentic_serving.enginesim.lmtier import LMCacheTier
 from agentic_serving.enginesim.options import ServeOptions
 from agentic_serving.enginesim.transfer import Connectors
 from agentic_serving.errors import InvalidInput
-from agentic_serving.fleet.runs import Interner
 from agentic_serving.fleet.tiers import Link, MemoryTier, Tier, TierConfig
 
 __all__ = ["tiers_of"]

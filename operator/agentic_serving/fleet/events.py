@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from agentic_serving.fleet.runs import Runs
+from agentic_serving.capacity.runs import Runs
 
 __all__ = ["BlocksCleared", "BlocksRemoved", "BlocksStored", "CacheEvent"]
 

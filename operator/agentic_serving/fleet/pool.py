@@ -14,10 +14,10 @@ that follow each other in the queue and in ids are the same as one.
 
 from bisect import bisect_right
 
+from agentic_serving.capacity.runs import Runs, blocks, cut
 from agentic_serving.errors import Bug
 from agentic_serving.fleet.events import BlocksCleared, BlocksRemoved, BlocksStored, CacheEvent
 from agentic_serving.fleet.extents import Extent, Holding, Index
-from agentic_serving.fleet.runs import Runs, blocks, cut
 
 __all__ = ["BlockPool", "Holding"]
 

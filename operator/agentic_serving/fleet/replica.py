@@ -8,12 +8,12 @@ arrives in between cuts that step to the pass in progress. Both give the same re
 from bisect import bisect_left
 from collections.abc import Iterable
 
+from agentic_serving.capacity.runs import cut
 from agentic_serving.errors import Bug, InvalidInput
 from agentic_serving.fleet.events import BlocksRemoved, CacheEvent
 from agentic_serving.fleet.passes import Passes
 from agentic_serving.fleet.pool import Holding
 from agentic_serving.fleet.profile import StepProfile
-from agentic_serving.fleet.runs import cut
 from agentic_serving.fleet.scheduler import Plan, Scheduler
 from agentic_serving.fleet.sequence import Sequence, State
 from agentic_serving.fleet.tiers import BlockLink, StoresOn, Tier

@@ -9,9 +9,9 @@ Left out: speculative tokens, encoder inputs, several cache groups, asynchronous
 
 from dataclasses import dataclass, field
 
+from agentic_serving.capacity.runs import Runs, cut
 from agentic_serving.fleet.pool import BlockPool
 from agentic_serving.fleet.queue import make_queue
-from agentic_serving.fleet.runs import Runs, cut
 from agentic_serving.fleet.sequence import Sequence, State
 from agentic_serving.fleet.tiers import BlockLink, Tier
 from agentic_serving.fleet.types import Admitted, Counters, Limits

@@ -2,8 +2,8 @@
 
 from enum import Enum
 
+from agentic_serving.capacity.runs import blocks
 from agentic_serving.fleet.pool import Holding
-from agentic_serving.fleet.runs import blocks
 from agentic_serving.fleet.types import Finished, Request, Source, Usage
 
 __all__ = ["Sequence", "State"]

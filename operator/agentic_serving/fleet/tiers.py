@@ -9,10 +9,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from agentic_serving.capacity.runs import Runs, blocks, cut
 from agentic_serving.errors import InvalidInput
 from agentic_serving.fleet.events import CacheEvent
 from agentic_serving.fleet.pool import BlockPool
-from agentic_serving.fleet.runs import Runs, blocks, cut
 from agentic_serving.fleet.types import Source
 
 __all__ = ["BlockLink", "Link", "MemoryTier", "StoresOn", "Tier", "TierConfig"]

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from agentic_serving.capacity.runs import Runs, check_runs
 from agentic_serving.errors import InvalidInput
 from agentic_serving.fleet.events import BlocksCleared, BlocksRemoved, BlocksStored, CacheEvent
-from agentic_serving.fleet.runs import Runs, check_runs
 
 __all__ = [
     "Admitted",

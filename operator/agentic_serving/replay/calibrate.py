@@ -29,10 +29,10 @@ async def measure(transport: Transport, options: Options, api: Api, identity: Id
 
 
 async def _prompt_tokens(
-    transport: Transport, options: Options, api: Api, identity: Identity, n_blocks: int
+    transport: Transport, options: Options, api: Api, identity: Identity, blocks: int
 ) -> int | None:
     vocabulary = Vocabulary(f"calibration/{options.seed}", _BLOCK_WORDS, Scale())
-    text = "".join(vocabulary.text(block) for block in range(n_blocks))[1:]
+    text = "".join(vocabulary.text(block) for block in range(blocks))[1:]
     prompt = Conversation(
         tools=(), system="", entries=(Entry("user", text),), expected_tokens=0, output_tokens=1
     )

@@ -6,10 +6,10 @@ from hashlib import blake2b
 from itertools import pairwise
 from math import ceil
 
+from agentic_serving.capacity.runs import ids
 from agentic_serving.replay.layout import Part, layouts, tails
 from agentic_serving.replay.text import Scale, Stream, Vocabulary
 from agentic_serving.workload import Message, Program, Session, Turn
-from agentic_serving.workload.runs import ids
 
 __all__ = ["Call", "Conversation", "Entry", "SessionText", "Tool"]
 

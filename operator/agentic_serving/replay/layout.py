@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from agentic_serving.workload.runs import common_blocks, ids, n_blocks
+from agentic_serving.capacity.runs import blocks, common_blocks, ids
 from agentic_serving.workload.types import Session, Turn
 
 __all__ = ["Part", "Role", "layouts", "tails"]
@@ -58,13 +58,13 @@ def tails(session: Session, ordinal: int) -> list[int]:
     for turn in session.turns:
         if turn.base is not None and turn.base not in heirs:
             base = session.turns[turn.base]
-            if common_blocks(base.runs, turn.runs) == n_blocks(base.runs):
+            if common_blocks(base.runs, turn.runs) == blocks(base.runs):
                 heirs[turn.base] = turn
     found = [-(1 + ordinal * _TURNS + turn.index) for turn in session.turns]
     for turn in reversed(session.turns):
         heir = heirs.get(turn.index)
         if heir is not None:
-            n = n_blocks(turn.runs)
+            n = blocks(turn.runs)
             following = next(islice(ids(heir.runs), n, None), None)
             found[turn.index] = found[heir.index] if following is None else following
     return found

@@ -1,7 +1,7 @@
 """What every finished turn is charged: who computed its prompt's blocks before, and what was computed again."""
 
+from agentic_serving.capacity.runs import blocks
 from agentic_serving.fleet.pool import BlockPool
-from agentic_serving.fleet.runs import blocks
 from agentic_serving.fleet.types import Finished
 from agentic_serving.simulation.records import TurnRecord
 from agentic_serving.simulation.runs import Call

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
 
-from agentic_serving.fleet.runs import Runs
+from agentic_serving.capacity.runs import Runs
 from agentic_serving.fleet.types import Limits
 from agentic_serving.simulation.records import TurnRecord
 

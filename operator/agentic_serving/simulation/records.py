@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from agentic_serving.fleet.runs import Runs
+from agentic_serving.capacity.runs import Runs
 
 __all__ = ["Result", "Timed", "TurnRecord"]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from math import inf
 
-from agentic_serving.fleet.runs import Runs
+from agentic_serving.capacity.runs import Runs
 from agentic_serving.fleet.types import Request
 from agentic_serving.simulation.path import Alone
 from agentic_serving.simulation.records import Timed

@@ -6,11 +6,10 @@ Known to the simulated world only; of it, policies see `TurnView`.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from agentic_serving.capacity.runs import Runs, blocks, common_blocks, cut
 from agentic_serving.errors import InvalidInput
-from agentic_serving.fleet.runs import Runs, blocks, cut
 from agentic_serving.fleet.types import Limits
 from agentic_serving.workload import GapKind, Program, Session, Turn, TurnId, tasks
-from agentic_serving.workload.runs import common_blocks
 
 __all__ = ["Gaps", "Script", "Span", "Work", "script", "shifted"]
 

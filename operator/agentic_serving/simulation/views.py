@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agentic_serving.fleet.runs import Runs
+from agentic_serving.capacity.runs import Runs
 from agentic_serving.fleet.types import Stats, Usage
 from agentic_serving.workload import GapKind
 

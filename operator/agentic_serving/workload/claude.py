@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+from agentic_serving.capacity.runs import Runs
 from agentic_serving.workload.fields import Reader
 from agentic_serving.workload.lineage import with_bases
-from agentic_serving.workload.runs import Runs
 from agentic_serving.workload.types import GapKind, Program, Session, Turn, TurnId
 
 __all__ = ["program"]

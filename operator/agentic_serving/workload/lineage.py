@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agentic_serving.workload.runs import Runs, common_blocks, n_blocks
+from agentic_serving.capacity.runs import Runs, blocks, common_blocks
 from agentic_serving.workload.types import Turn
 
 __all__ = ["bases", "with_bases"]
@@ -33,7 +33,7 @@ def _base(prompts: Sequence[Runs], index: int) -> int | None:
         common = common_blocks(prompts[earlier], prompts[index])
         if common > shared:
             best, shared = earlier, common
-        held = n_blocks(prompts[earlier])
+        held = blocks(prompts[earlier])
         if common >= held - _NEARLY_ALL and common * 10 >= held * 9:
             break
     return best

@@ -5,8 +5,8 @@ whole file. The last id of a request may stand
 for a block that is not full; it counts as a block, as in Mooncake's own cache figures.
 """
 
+from agentic_serving.capacity.runs import from_ids
 from agentic_serving.workload.fields import Reader
-from agentic_serving.workload.runs import from_ids
 from agentic_serving.workload.types import Program, Session, Turn
 
 __all__ = ["BLOCK_TOKENS", "program"]

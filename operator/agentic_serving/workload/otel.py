@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from agentic_serving.capacity.runs import Runs, from_ids
 from agentic_serving.workload.fields import Reader
 from agentic_serving.workload.lineage import with_bases
-from agentic_serving.workload.runs import Runs, from_ids
 from agentic_serving.workload.types import GapKind, Message, Program, Session, Turn, TurnId
 
 __all__ = ["BLOCK_TOKENS", "program"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from agentic_serving.workload.runs import Runs, common_blocks
+from agentic_serving.capacity.runs import Runs, common_blocks
 
 __all__ = [
     "GapKind",

@@ -11,13 +11,13 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentic_serving.capacity.runs import Interner
 from agentic_serving.enginesim.lmcache.server import Server
 from agentic_serving.enginesim.lmcache.store import ChunkStore
 from agentic_serving.enginesim.options import parse_serve
 from agentic_serving.enginesim.tiers import tiers_of
 from agentic_serving.enginesim.transfer import connectors_of
 from agentic_serving.errors import InvalidInput
-from agentic_serving.fleet.runs import Interner
 from tests.unit.enginesim.sim import MODEL, Sim, chat, knobs, running, words
 
 GIB = 2**30

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from agentic_serving.capacity.runs import cut, from_ids, ids
 from agentic_serving.errors import Bug
 from agentic_serving.fleet.events import BlocksCleared, BlocksRemoved, BlocksStored, CacheEvent
 from agentic_serving.fleet.pool import BlockPool, Holding
-from agentic_serving.fleet.runs import cut, from_ids, ids
 from tests.unit.fleet.naive import Held, NaivePool
 
 CAPACITY = 24

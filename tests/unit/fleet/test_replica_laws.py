@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from agentic_serving.capacity.runs import cut, ids
 from agentic_serving.fleet.profile import StepProfile
 from agentic_serving.fleet.replica import MANY_STEPS, Replica
-from agentic_serving.fleet.runs import cut, ids
 from agentic_serving.fleet.tiers import BlockLink, Link, MemoryTier, TierConfig
 from agentic_serving.fleet.types import Finished, Limits, Request
 

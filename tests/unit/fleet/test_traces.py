@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from agentic_serving.capacity.runs import Runs, blocks, cut, from_ids, ids
 from agentic_serving.fleet.pool import BlockPool, Holding
-from agentic_serving.fleet.runs import Runs, blocks, cut, from_ids, ids
 from tests.unit.fleet.naive import Held, NaivePool
 
 SAMPLE = Path(__file__).parents[2] / "traces"

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentic_serving.capacity.runs import blocks, common_blocks
 from agentic_serving.replay.bodies import Api, BodyOptions, body
 from agentic_serving.replay.conversation import Conversation, SessionText
 from agentic_serving.replay.layout import Part, layouts
 from agentic_serving.replay.text import Scale
 from agentic_serving.workload import GapKind, Program, Session, Turn, read
 from agentic_serving.workload.lineage import with_bases
-from agentic_serving.workload.runs import common_blocks, n_blocks
 
 TRACES = Path(__file__).parents[2] / "traces"
 SMALL = Scale(token_scale=0.05, tokens_per_word=1.3)
@@ -24,7 +24,7 @@ def turn(
     index: int, runs: tuple[tuple[int, int], ...], *, tail: int = 10, kind: GapKind = "tool", out: int = 20
 ) -> Turn:
     return Turn(
-        index=index, runs=runs, block_size=64, prompt_tokens=64 * n_blocks(runs) + tail, output_tokens=out, gap_s=0.0,
+        index=index, runs=runs, block_size=64, prompt_tokens=64 * blocks(runs) + tail, output_tokens=out, gap_s=0.0,
         gap_kind=kind, stop="end", stream=True, start_s=0.0, api_s=None,
     )  # fmt: skip
 
@@ -73,7 +73,7 @@ def real_steps() -> Iterator[tuple[Conversation, Conversation]]:
             text = SessionText(found, session, SMALL)
             for after in session.turns:
                 before = session.turns[after.base] if after.base is not None else after
-                whole = common_blocks(before.runs, after.runs) == n_blocks(before.runs)
+                whole = common_blocks(before.runs, after.runs) == blocks(before.runs)
                 if whole and after.prompt_tokens > before.prompt_tokens:
                     yield text.turn(before.index), text.turn(after.index)
 

@@ -10,8 +10,8 @@ blocks of 64 tokens or more; here all full blocks count. Source: github.com/llm-
 from collections.abc import Sequence
 from random import Random
 
+from agentic_serving.capacity.runs import Runs, blocks
 from agentic_serving.fleet.pool import BlockPool
-from agentic_serving.fleet.runs import Runs, blocks
 from agentic_serving.simulation.baselines.placements import Forgetful
 from agentic_serving.simulation.views import Ended, ReplicaView, TurnView
 

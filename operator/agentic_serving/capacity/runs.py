@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from agentic_serving.errors import InvalidInput
 
-__all__ = ["Interner", "Runs", "blocks", "check_runs", "cut", "from_ids", "ids"]
+__all__ = ["Interner", "Runs", "blocks", "check_runs", "common_blocks", "cut", "from_ids", "ids"]
 
 #: Block ids from the first token on: `(first_id, count)` each, ids >= 0, counts >= 1.
 Runs = tuple[tuple[int, int], ...]
@@ -50,6 +50,21 @@ def cut(runs: Runs, start: int, stop: int) -> Runs:
             found.append((first + low, high - low))
         position += count
     return tuple(found)
+
+
+def common_blocks(a: Runs, b: Runs) -> int:
+    """How many blocks both begin with."""
+    shared = i = j = used_a = used_b = 0
+    while i < len(a) and j < len(b):
+        if a[i][0] + used_a != b[j][0] + used_b:
+            break
+        step = min(a[i][1] - used_a, b[j][1] - used_b)
+        shared, used_a, used_b = shared + step, used_a + step, used_b + step
+        if used_a == a[i][1]:
+            i, used_a = i + 1, 0
+        if used_b == b[j][1]:
+            j, used_b = j + 1, 0
+    return shared
 
 
 def check_runs(runs: Runs, field: str) -> None:
