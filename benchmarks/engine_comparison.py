@@ -119,7 +119,7 @@ def _tell(seed: int, real: Run, sim: Run) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare the engine simulator with real vLLM.")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("/tmp/engine-comparison"))  # noqa: S108 - only a default
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     return parser.parse_args()
 
 

@@ -9,6 +9,7 @@ from agentic_serving.cluster.diff import needs_apply
 from agentic_serving.cluster.kube import KubeCluster, connect
 from agentic_serving.render.plan import Plan, RenderInputs, render
 from tests.e2e.localcluster.controlplane import ControlPlane
+from tests.e2e.localcluster.thirdparty import CRD_SETS
 from tests.unit.render.builders import (
     DISAGGREGATED,
     EXAMPLE_NAMES,
@@ -21,13 +22,12 @@ from tests.unit.render.builders import (
 
 pytest_plugins = ("tests.e2e.localcluster.fixtures",)
 
-CRDS = ("gateway-api", "inference-pool", "llmd-objective", "gie-objective", "pod-monitor")
 LONG = "a" * 63
 
 
 @pytest.fixture(scope="module")
 def api_server(bare_api_server: ControlPlane) -> ControlPlane:
-    bare_api_server.install_third_party(*CRDS)
+    bare_api_server.install_third_party(*CRD_SETS)
     return bare_api_server
 
 

@@ -75,11 +75,7 @@ class Leading:
             self.queue,
             served,
             namespaces=settings.namespaces,
-            schedule=Schedule(
-                resync_s=settings.resync_s,
-                discovery_s=settings.discovery_s,
-                settle_s=min(_SETTLE_S, settings.resync_s, settings.discovery_s),
-            ),
+            schedule=_schedule(settings),
             clock=clock,
             rng=rng,
         )
@@ -184,6 +180,11 @@ class Leading:
     def _last_events(self) -> dict[str, float]:
         now, now_s = self._clock.now().timestamp(), self._clock.monotonic_s()
         return {kind: now - (now_s - at_s) for kind, at_s in self.intake.last_event_s.items()}
+
+
+def _schedule(settings: OperatorSettings) -> Schedule:
+    settle_s = min(_SETTLE_S, settings.resync_s, settings.discovery_s)
+    return Schedule(resync_s=settings.resync_s, discovery_s=settings.discovery_s, settle_s=settle_s)
 
 
 def _conditions(store: ObjectStore) -> Iterator[WatchedCondition]:

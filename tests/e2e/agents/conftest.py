@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.apiclient import ApiClient
-from tests.e2e.dataplane.conftest import CRDS
 from tests.e2e.dataplane.site import MODEL, Site, Stack
 from tests.e2e.localcluster.controlplane import ControlPlane, Options
 from tests.e2e.localcluster.process import Workplace
+from tests.e2e.localcluster.thirdparty import CRD_SETS
 from tests.e2e.operator_process import OperatorProcess, install
 from tests.e2e.processnode.network import Network, unavailable
 from tests.e2e.processnode.node import ProcessNode
@@ -78,7 +78,7 @@ def site(script: Path) -> Iterator[Site]:
         pytest.skip(reason)
     env = {**_ENGINE, "ENGINESIM_SCRIPT": str(script)}
     with (
-        ControlPlane(Options(nodes=(), crds=CRDS, process_nodes=True)) as cluster,
+        ControlPlane(Options(nodes=(), crds=tuple(CRD_SETS), process_nodes=True)) as cluster,
         Network(cluster) as network,
         ProcessNode(cluster, network, env=env) as node,
     ):

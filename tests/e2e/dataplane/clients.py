@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,7 +92,7 @@ def _read_whole(answer: Answer, text: str) -> None:
     answer.usage = document.get("usage") or {}
 
 
-async def _read_stream(answer: Answer, lines: AsyncIterator[bytes]) -> None:
+async def _read_stream(answer: Answer, lines: AsyncIterable[bytes]) -> None:
     done = False
     async for line in lines:
         data = line.decode().strip().removeprefix("data: ")

@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.apiclient import ApiClient
 from tests.e2e.localcluster.controlplane import ControlPlane, Options
+from tests.e2e.localcluster.thirdparty import CRD_SETS
 from tests.e2e.operator_process import OperatorProcess, install
 from tests.e2e.processnode.network import Network, unavailable
 from tests.e2e.processnode.node import ProcessNode
@@ -18,8 +19,6 @@ from tests.e2e.world import FAST
 from .clients import Caller
 from .site import Site, Stack
 
-CRDS = ("gateway-api", "inference-pool", "gie-objective", "llmd-objective", "pod-monitor")
-
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
@@ -27,7 +26,7 @@ def site() -> Iterator[Site]:
     if reason:
         pytest.skip(reason)
     with (
-        ControlPlane(Options(nodes=(), crds=CRDS, process_nodes=True)) as cluster,
+        ControlPlane(Options(nodes=(), crds=tuple(CRD_SETS), process_nodes=True)) as cluster,
         Network(cluster) as network,
         ProcessNode(cluster, network, env={"ENGINESIM_TIME_SCALE": "0.05"}) as node,
     ):

@@ -86,6 +86,10 @@ class Stack:
         items: list[Manifest] = self.site.cluster.request("GET", path).json()["items"]
         return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
 
+    def engines(self, count: int) -> None:
+        """Wait until there are so many engine pods."""
+        self._await(lambda: len(self.pods("engine")) == count, f"{count} engine pods", timeout_s=60)
+
     def access_log(self) -> list[dict[str, Any]]:
         """Envoy's access log, every router pod's, in the order of each."""
         found: list[dict[str, Any]] = []
@@ -111,8 +115,8 @@ class Stack:
         self._await(lambda: len(lines()) >= turns, f"{turns} turns of {session} in the access log")
         return lines()[:turns]
 
-    def _await(self, holds: Callable[[], object], what: str) -> None:
-        wait_until(holds, what=what, timeout_s=20)
+    def _await(self, holds: Callable[[], object], what: str, *, timeout_s: float = 20) -> None:
+        wait_until(holds, what=what, timeout_s=timeout_s)
 
 
 def new_session() -> str:

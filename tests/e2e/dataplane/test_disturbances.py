@@ -79,12 +79,7 @@ async def test_scaling_up_and_down_fails_no_request(stack: Stack, caller: Caller
         for replicas in (3, 1, 2):
             stack.merge({"spec": {"topology": {"aggregated": {"replicas": replicas}}}})
             await asyncio.to_thread(stack.ready)
-            await asyncio.to_thread(
-                wait_until,
-                lambda n=replicas: len(stack.pods("engine")) == n,
-                what=f"{replicas} engine pods",
-                timeout_s=60,
-            )
+            await asyncio.to_thread(stack.engines, replicas)
     assert failures(answers) == [], stack.complaints()
 
 

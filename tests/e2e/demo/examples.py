@@ -6,6 +6,7 @@ Also what `make demo` shows where pods cannot run as processes. On a cluster of 
 from tests.e2e.localcluster import providers
 from tests.e2e.localcluster.cluster import Cluster
 from tests.e2e.localcluster.controlplane import Options
+from tests.e2e.localcluster.thirdparty import CRD_SETS
 from tests.e2e.operator_process import ROOT, OperatorProcess, install
 
 from .claims import claims, volumes
@@ -15,7 +16,6 @@ from .show import objects, objects_of, show, step, wait_ready
 __all__ = ["tour"]
 
 NAMESPACE = "agents"
-_CRDS = ("gateway-api", "inference-pool", "gie-objective", "llmd-objective", "pod-monitor")
 _READY_TIMEOUT_S = 120.0
 _CHILDREN = (
     "deploy,svc,cm,sa,role,rolebinding,pdb,networkpolicy,inferencepools,inferenceobjectives,podmonitors"
@@ -26,7 +26,7 @@ def tour() -> None:
     """From an empty cluster to every example Ready, and what `kubectl describe` says."""
     own = providers.choose() == "own"
     step("control plane: etcd, kube-apiserver, controller-manager, scheduler, kwok" if own else "cluster")
-    with providers.open_cluster(Options(crds=_CRDS)) as cluster:
+    with providers.open_cluster(Options(crds=tuple(CRD_SETS))) as cluster:
         step("install: CRDs, ServiceAccount, RBAC (deploy/install.yaml)")
         install(cluster)
         cluster.create_namespace(NAMESPACE)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tests.e2e.localcluster.controlplane import ControlPlane, Options
+from tests.e2e.localcluster.thirdparty import CRD_SETS
 from tests.e2e.operator_process import ROOT, OperatorProcess, install
 from tests.e2e.processnode.network import Network
 from tests.e2e.processnode.node import ProcessNode
@@ -27,7 +28,6 @@ Engine = Literal["sim", "vllm"]
 NAMESPACE = "agents"
 EXAMPLE = ROOT / "examples" / "quickstart-cpu"
 STACK = "quickstart"
-_CRDS = ("gateway-api", "inference-pool", "gie-objective", "llmd-objective", "pod-monitor")
 #: Simulated engines start in seconds, two vLLMs on two cores in about a minute.
 _READY_TIMEOUT_S = {"sim": 180.0, "vllm": 400.0}
 
@@ -54,7 +54,7 @@ def serve(*, engine: Engine, duration_s: float, keep: bool) -> None:
         "control plane: etcd, kube-apiserver, controller-manager, scheduler; a node whose pods are processes"
     )
     with (
-        ControlPlane(Options(nodes=(), crds=_CRDS, process_nodes=True)) as cluster,
+        ControlPlane(Options(nodes=(), crds=tuple(CRD_SETS), process_nodes=True)) as cluster,
         Network(cluster) as network,
         ProcessNode(cluster, network, engine=engine, env=flavour.env),
     ):

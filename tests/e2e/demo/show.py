@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from tests.e2e.localcluster.cluster import Cluster
+from tests.e2e.world import condition
 
-__all__ = ["KINDS", "condition", "objects", "objects_of", "show", "step", "wait_ready"]
+__all__ = ["KINDS", "objects", "objects_of", "show", "step", "wait_ready"]
 
 KINDS = "astack,aprog,kvtp"
 _POLL_S = 0.5
@@ -46,18 +47,16 @@ def wait_ready(
         if _ageless(table) != shown:
             shown = _ageless(table)
             print(f"\n--- {time.strftime('%H:%M:%S')}\n{table}", end="", flush=True)
-        waiting = [f"{i['kind']}/{i['metadata']['name']}" for i in items if condition(i, "Ready") != "True"]
+        waiting = [
+            f"{i['kind']}/{i['metadata']['name']}"
+            for i in items
+            if condition(i, "Ready").get("status") != "True"
+        ]
         if items and not waiting:
             return
         if time.monotonic() > deadline_s:
             raise SystemExit(f"not Ready after {timeout_s:.0f} s: {', '.join(waiting)}\n{explain()}")
         time.sleep(_POLL_S)
-
-
-def condition(item: dict[str, Any], kind: str) -> str:
-    """The status of a condition; Unknown if it is not there."""
-    conditions = item.get("status", {}).get("conditions", [])
-    return next((c["status"] for c in conditions if c["type"] == kind), "Unknown")
 
 
 def objects(folder: Path) -> list[dict[str, Any]]:

@@ -10,18 +10,17 @@ from tests.e2e.apiclient import ApiClient
 from tests.e2e.localcluster.controlplane import ControlPlane, Options
 from tests.e2e.localcluster.faultproxy import FaultProxy
 from tests.e2e.localcluster.process import wait_until
+from tests.e2e.localcluster.thirdparty import CRD_SETS
 from tests.e2e.operator_process import install
 from tests.e2e.world import World
 
 from .operators import FAST, ForkServer, Operator
 from .snapshots import CHILDREN, OWN
 
-_CRDS = ("gateway-api", "inference-pool", "gie-objective", "llmd-objective", "pod-monitor")
-
 
 @pytest.fixture(scope="session")
 def plane() -> Iterator[ControlPlane]:
-    with ControlPlane(Options(crds=_CRDS)) as running:
+    with ControlPlane(Options(crds=tuple(CRD_SETS))) as running:
         install(running)
         _wait_served(running)
         yield running
