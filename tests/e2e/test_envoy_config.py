@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from agentic_serving.api.matching import OWNED_HEADERS, ProgramRoute
 from agentic_serving.api.program import Client, HeaderMatch
+from agentic_serving.api.regex import why_refused
 from agentic_serving.render.envoy import EnvoyInputs, envoy_config
 from agentic_serving.render.envoy_routes import SESSION
-from agentic_serving.render.matching import OWNED_HEADERS, ProgramRoute
-from agentic_serving.render.regex import why_refused
 from agentic_serving.render.releases import load_release
 from tests.e2e.localcluster.process import wait_until
 from tests.e2e.routerkit.envoys import RunningEnvoy, refusal, running, without_picker

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
+from agentic_serving.api.matching import ProgramRoute
 from agentic_serving.render.envoy import EnvoyInputs, envoy_config
-from agentic_serving.render.matching import ProgramRoute
 from agentic_serving.render.picker import PickerConfig, PickerInputs, picker_config
 from agentic_serving.render.releases import PickerRelease, load_release, release_names
 from tests.e2e.localcluster.controlplane import ControlPlane, Options

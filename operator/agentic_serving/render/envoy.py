@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentic_serving import yamltext
+from agentic_serving.api.matching import Ordering, ProgramRoute, order_programs
 from agentic_serving.api.rules import Rule
 from agentic_serving.render.envoy_filters import access_log, http_filters
 from agentic_serving.render.envoy_routes import edge_mutations, virtual_host
-from agentic_serving.render.matching import Ordering, ProgramRoute, order_programs
 from agentic_serving.render.releases import PickerRelease
 
 __all__ = [

@@ -11,8 +11,7 @@ request whose identity is not printable ASCII is answered with 400, and identiti
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from agentic_serving.api.program import DEFAULT_PROGRAM, HeaderMatch
-from agentic_serving.render.matching import (
+from agentic_serving.api.matching import (
     CLIENTS,
     OWNED_HEADERS,
     OWNED_PREFIXES,
@@ -20,6 +19,7 @@ from agentic_serving.render.matching import (
     Condition,
     ProgramRoute,
 )
+from agentic_serving.api.program import DEFAULT_PROGRAM, HeaderMatch
 from agentic_serving.render.releases import Headers
 
 __all__ = ["MUTATION_FILTER", "PROGRAM_METADATA", "edge_mutations", "virtual_host"]

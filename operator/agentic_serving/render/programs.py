@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from agentic_serving.api.capability import Capability
 from agentic_serving.api.findings import Finding, summarise
+from agentic_serving.api.matching import Ordering, ProgramRoute
 from agentic_serving.api.program import AgentProgram
 from agentic_serving.api.validate import cross_field_findings
 from agentic_serving.render.basis import Basis
 from agentic_serving.render.gateway import objective, objective_name, objectives_served
 from agentic_serving.render.manifest import Manifest
-from agentic_serving.render.matching import Ordering, ProgramRoute
 
 __all__ = ["ProgramOutcome", "objectives", "outcomes", "program_capabilities", "routes"]
 

@@ -8,6 +8,7 @@ from typing import Any
 from agentic_serving import names
 from agentic_serving.api.capability import Capability
 from agentic_serving.api.findings import Finding
+from agentic_serving.api.matching import Ordering
 from agentic_serving.api.rules import Rule
 from agentic_serving.capacity.sizing import Unknown, kv_capacity_tokens
 from agentic_serving.engines.images import image
@@ -15,7 +16,6 @@ from agentic_serving.render.basis import Basis
 from agentic_serving.render.engine import KV_EVENTS_PORT, PlannedPool, pool_selector
 from agentic_serving.render.envoy import EnvoyConfig, EnvoyInputs, envoy_config, to_yaml
 from agentic_serving.render.manifest import Manifest, canonical_hash
-from agentic_serving.render.matching import Ordering
 from agentic_serving.render.picker import (
     PickerConfig,
     PickerInputs,

@@ -8,10 +8,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentic_serving.api.matching import ProgramRoute
 from agentic_serving.api.program import HeaderMatch
 from agentic_serving.render.envoy import EnvoyInputs, connection_age_s, envoy_config, to_yaml
 from agentic_serving.render.envoy_routes import SESSION
-from agentic_serving.render.matching import ProgramRoute
 from agentic_serving.render.releases import load_release
 
 LLMD = load_release("llm-d-0.10")

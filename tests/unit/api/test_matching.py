@@ -1,4 +1,4 @@
-"""render.matching: who comes first, who overlaps, who is left out; laws over any set of programs."""
+"""api.matching: who comes first, who overlaps, who is left out; laws over any set of programs."""
 
 import random
 from dataclasses import replace
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentic_serving.api.matching import Ordering, ProgramRoute, is_owned_header, order_programs
 from agentic_serving.api.program import HeaderMatch
-from agentic_serving.render.matching import Ordering, ProgramRoute, is_owned_header, order_programs
 
 
 def exact(name: str, value: str) -> HeaderMatch:

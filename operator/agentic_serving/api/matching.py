@@ -13,10 +13,11 @@ from typing import Literal
 
 from agentic_serving.api.findings import Finding
 from agentic_serving.api.program import DEFAULT_PROGRAM, Client, HeaderMatch
-from agentic_serving.render.regex import why_refused
+from agentic_serving.api.regex import why_refused
 
 __all__ = [
     "CLIENTS",
+    "PROGRAM_HEADER",
     "SESSION_HEADERS",
     "Condition",
     "Ordering",
@@ -78,6 +79,10 @@ OWNED_HEADERS = frozenset(
 )
 #: `x-envoy-` holds Envoy's own switches, such as timeouts and retries.
 OWNED_PREFIXES = ("x-gateway-", "x-llm-d-", "x-agentic-serving-", "x-envoy-")
+
+#: In which the router's Envoy tells the program scheduler which program it took a request for (docs/decisions/0005).
+#: Owned, by its prefix: whoever sends it from outside loses it at the edge.
+PROGRAM_HEADER = "x-agentic-serving-program"
 
 #: What carries a secret must not become a queue's name, which picker and logs show.
 SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})

@@ -1,10 +1,10 @@
-"""render.regex: what passes and what does not; that the rest compiles is proved on the real Envoy (tests/e2e)."""
+"""api.regex: what passes and what does not; that the rest compiles is proved on the real Envoy (tests/e2e)."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentic_serving.render.regex import why_refused
+from agentic_serving.api.regex import why_refused
 
 
 @pytest.mark.parametrize(
