@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Literal
 
 from agentic_serving.api.findings import Finding
-from agentic_serving.api.program import DEFAULT_PROGRAM, Client, HeaderMatch
+from agentic_serving.api.program import DEFAULT_PROGRAM, AgentProgram, Client, HeaderMatch
 from agentic_serving.api.regex import why_refused
 
 __all__ = [
@@ -23,8 +23,11 @@ __all__ = [
     "Ordering",
     "Overlap",
     "ProgramRoute",
+    "conditions",
+    "holds",
     "is_owned_header",
     "order_programs",
+    "route_of",
 ]
 
 
@@ -145,6 +148,47 @@ def order_programs(programs: Iterable[ProgramRoute]) -> Ordering:
         overlaps=tuple(_overlaps(sound)),
         problems={key: problems for key, problems in sorted(found.items()) if problems},
     )
+
+
+def route_of(program: AgentProgram, *, objective_name: str = "") -> ProgramRoute:
+    """What routing must know of a program."""
+    match, identity = program.spec.match, program.spec.identity
+    return ProgramRoute(
+        namespace=program.metadata.namespace,
+        name=program.metadata.name,
+        created=program.metadata.creation_timestamp,
+        clients=match.clients if match else (),
+        headers=match.headers if match else (),
+        session_header=identity.headers.session if identity else None,
+        parent_header=identity.headers.parent if identity else None,
+        objective_name=objective_name,
+    )
+
+
+def conditions(program: ProgramRoute) -> Iterator[tuple[Condition, ...]]:
+    """Lists of conditions, any of which makes a request the program's if all in it hold."""
+    own = tuple(Condition(name=h.name, how=h.type, value=h.value) for h in program.headers)
+    if not program.clients:
+        yield own
+    for client in program.clients:
+        for condition in CLIENTS[client]:
+            yield (*own, condition)
+
+
+def holds(condition: Condition, headers: Mapping[str, str]) -> bool | None:
+    """Whether a request meets a condition, as Envoy decides it; None for a regular expression, which only Envoy tries.
+
+    Args:
+        headers: by lower-case name.
+    """
+    value = headers.get(condition.name.lower())
+    if value is None:
+        return False
+    if condition.how == "RegularExpression":
+        return None
+    if condition.how == "Prefix":
+        return value.startswith(condition.value)
+    return condition.how == "Present" or value == condition.value
 
 
 def is_owned_header(name: str) -> bool:

@@ -4,9 +4,12 @@ Everything here comes from outside and is not trusted: nothing raises, and what 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["MAX_ID_CHARS", "Api", "ClientKind", "api_of", "client_of", "identifier"]
+from agentic_serving.api.matching import CLIENTS, holds
+
+__all__ = ["MAX_ID_CHARS", "Api", "ClientKind", "Request", "api_of", "client_of", "identifier"]
 
 Api = Literal["chat", "completions", "responses", "messages", "count_tokens", "other"]
 ClientKind = Literal["ClaudeCode", "Codex", "OpenCode", "Dynamo", "generic"]
@@ -23,23 +26,36 @@ _APIS: Mapping[str, Api] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request as it came.
+
+    Attributes:
+        path: with its query.
+        headers: by lower-case name.
+        body: the parsed JSON, whatever it is; None where it is not JSON.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: object = None
+
+
 def api_of(method: str, path: str) -> Api:
     """The API that is asked; a query (`?beta=true`) and a last slash do not count. Only POST asks a model."""
     return _APIS.get(path.partition("?")[0].rstrip("/"), "other") if method == "POST" else "other"
 
 
 def client_of(headers: Mapping[str, str]) -> ClientKind:
-    """Who sends, by what each client sends on its own, as the router's rules recognise it.
+    """Who sends, by what each client sends on its own, as the router's rules recognise it; the first that fits.
 
     Args:
         headers: by lower-case name.
     """
-    if "x-claude-code-session-id" in headers:
-        return "ClaudeCode"
-    if "x-codex-turn-metadata" in headers or "session_id" in headers:
-        return "Codex"
-    if headers.get("x-session-affinity", "").startswith("ses_"):
-        return "OpenCode"
+    for client, signs in CLIENTS.items():
+        if any(holds(sign, headers) for sign in signs):
+            return client
     return "Dynamo" if "x-dynamo-session-id" in headers else "generic"
 
 

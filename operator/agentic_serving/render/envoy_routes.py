@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agentic_serving.api.matching import (
-    CLIENTS,
     OWNED_HEADERS,
     OWNED_PREFIXES,
     SESSION_HEADERS,
     Condition,
     ProgramRoute,
+    conditions,
 )
-from agentic_serving.api.program import DEFAULT_PROGRAM, HeaderMatch
+from agentic_serving.api.program import DEFAULT_PROGRAM
 from agentic_serving.render.releases import Headers
 
 __all__ = ["MUTATION_FILTER", "PROGRAM_METADATA", "edge_mutations", "virtual_host"]
@@ -57,9 +57,9 @@ def virtual_host(
         "routes": [
             *_guards(programs),
             *(
-                _route(program, conditions, headers, action)
+                _route(program, met, headers, action)
                 for program in (*programs, default)
-                for conditions in _alternatives(program)
+                for met in conditions(program)
             ),
         ],
     }
@@ -86,22 +86,13 @@ def _guards(programs: Sequence[ProgramRoute]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _alternatives(program: ProgramRoute) -> Iterator[list[dict[str, Any]]]:
-    """Header conditions, any list of which makes a request the program's: Envoy's routes know no `or`."""
-    headers = [_header_match(header) for header in program.headers]
-    if not program.clients:
-        yield headers
-    for client in program.clients:
-        for condition in CLIENTS[client]:
-            yield [*headers, _condition(condition)]
-
-
 def _route(
-    program: ProgramRoute, conditions: list[dict[str, Any]], headers: Headers, action: dict[str, Any]
+    program: ProgramRoute, met: Sequence[Condition], headers: Headers, action: dict[str, Any]
 ) -> dict[str, Any]:
+    """A route of one list of conditions: Envoy's routes know no `or`."""
     match: dict[str, Any] = {"prefix": "/"}
-    if conditions:
-        match["headers"] = conditions
+    if met:
+        match["headers"] = [_condition(condition) for condition in met]
     mutations = {"request_mutations": list(_mutations(program, headers))}
     return {
         "match": match,
@@ -120,10 +111,6 @@ def _mutations(program: ProgramRoute, headers: Headers) -> Iterator[dict[str, An
     yield _set(headers.fairness, f"{_literal(program.name)}/{identity}")
     if program.objective_name:
         yield _set(headers.objective, _literal(program.objective_name))
-
-
-def _header_match(header: HeaderMatch) -> dict[str, Any]:
-    return _condition(Condition(name=header.name, how=header.type, value=header.value))
 
 
 def _condition(condition: Condition) -> dict[str, Any]:

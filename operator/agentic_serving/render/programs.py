@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from agentic_serving.api.capability import Capability
 from agentic_serving.api.findings import Finding, summarise
-from agentic_serving.api.matching import Ordering, ProgramRoute
+from agentic_serving.api.matching import Ordering, ProgramRoute, route_of
 from agentic_serving.api.program import AgentProgram
 from agentic_serving.api.validate import cross_field_findings
 from agentic_serving.render.basis import Basis
@@ -39,16 +39,8 @@ def routes(basis: Basis) -> tuple[ProgramRoute, ...]:
 
 
 def _route(basis: Basis, program: AgentProgram) -> ProgramRoute:
-    match, identity = program.spec.match, program.spec.identity
-    return ProgramRoute(
-        namespace=program.metadata.namespace,
-        name=program.metadata.name,
-        created=program.metadata.creation_timestamp,
-        clients=match.clients if match else (),
-        headers=match.headers if match else (),
-        session_header=identity.headers.session if identity else None,
-        parent_header=identity.headers.parent if identity else None,
-        objective_name=objective_name(basis, program) if objectives_served(basis) else "",
+    return route_of(
+        program, objective_name=objective_name(basis, program) if objectives_served(basis) else ""
     )
 
 
