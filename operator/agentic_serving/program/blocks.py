@@ -1,38 +1,29 @@
 """A prompt as typed blocks, each with the hash of everything up to it and an estimate of its tokens."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from math import ceil
+from typing import Any
 
 from agentic_serving.program.hashing import ROOT, chained, content_hash
-from agentic_serving.program.normalise import BlockKind, HeadOrder, Part, Role, parts
+from agentic_serving.program.memo import Memo, fingerprints
+from agentic_serving.program.normalise import (
+    Part,
+    Template,
+    entries_of,
+    head_of,
+    ordered,
+    parts_of,
+    written,
+)
+from agentic_serving.program.prompt import Block, Prompt
 
-__all__ = ["Block", "TokenRate", "blocks_of", "previous_response"]
+__all__ = ["Block", "Memo", "Prompt", "Template", "TokenRate", "blocks_of", "previous_response"]
 
 #: Bytes of English and code per token before anything was measured; OpenAI's rule of thumb.
 _FIRST_BYTES_PER_TOKEN = 4.0
 #: What one finished turn changes: about the last 20 turns count.
 _WEIGHT = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A typed piece of a prompt.
-
-    Attributes:
-        content: hash of this block alone.
-        chain: hash of the prompt up to and with this block.
-        n_bytes: of its canonical text.
-        tokens: estimated; the template's own are not counted.
-        hinted: the client marked it for caching. Not part of any hash.
-    """
-
-    kind: BlockKind
-    role: Role
-    content: int
-    chain: int
-    n_bytes: int
-    tokens: int
-    hinted: bool = False
 
 
 class TokenRate:
@@ -51,35 +42,97 @@ def blocks_of(
     body: object,
     *,
     tokens_per_byte: float = 1 / _FIRST_BYTES_PER_TOKEN,
-    head: HeadOrder = "tools-first",
-    call_ids: bool = False,
+    template: Template = Template(),  # noqa: B008 - frozen
     after: Sequence[Block] = (),
-) -> tuple[Block, ...]:
+    memo: Memo | None = None,
+) -> Prompt:
     """The blocks of a request.
 
     Args:
         body: the parsed JSON; anything that is no request gives no blocks.
-        head: the order of tools and system in the model's template.
-        call_ids: the template writes ids of tool calls.
+        template: what the model's chat template does.
         after: the blocks of the request that `previous_response` names. Its answer, which nobody here has read, becomes one
             block of unknown size that is known by its id.
+        memo: of the session, if it is known: its last prompt, from which this one may go on. It is replaced by this one.
     """
-    made = list(after)
-    found = parts(body, head=head, call_ids=call_ids)
+    made = Prompt()
+    for block in after:
+        made.add(block)
+    if not isinstance(body, dict):
+        return made
     previous = previous_response(body)
     if previous is not None and made:
-        found.insert(0, Part("Turn", "assistant", previous.encode("utf-8", "surrogatepass")))
-    chain = made[-1].chain if made else ROOT
-    for part in found:
-        content = content_hash(part.kind + part.role, part.content)
-        chain = chained(chain, content)
-        n_bytes = len(part.content)
-        tokens = -int(-n_bytes * tokens_per_byte // 1)  # ceiling
-        made.append(Block(part.kind, part.role, content, chain, n_bytes, tokens, part.hinted))
-    return tuple(made)
+        answer = Part("Turn", "assistant", previous.encode("utf-8", "surrogatepass"))
+        _extend(made, [answer, *_whole(body, _groups(entries_of(body), template), template)], tokens_per_byte)
+    elif memo is not None:
+        return _remembered(body, template, memo, tokens_per_byte)
+    else:
+        _extend(made, _whole(body, _groups(entries_of(body), template), template), tokens_per_byte)
+    return made
 
 
 def previous_response(body: object) -> str | None:
     """The response that a Responses body goes on from, if it says so."""
     value = body.get("previous_response_id") if isinstance(body, dict) else None
     return value if isinstance(value, str) and value else None
+
+
+def _groups(entries: Iterable[object], template: Template) -> list[list[Part]]:
+    return [parts_of(entry, template) for entry in entries]
+
+
+def _whole(body: dict[str, Any], groups: list[list[Part]], template: Template) -> list[Part]:
+    turns = [part for group in written(groups, template) for part in group]
+    return ordered(head_of(body), turns, template)
+
+
+def _extend(made: Prompt, found: Iterable[Part], tokens_per_byte: float) -> None:
+    chain = made.chains[-1] if made else ROOT
+    for part in found:
+        content = content_hash(part.kind + part.role, part.content)
+        chain = chained(chain, content)
+        n_bytes = len(part.content)
+        made.append(part, content, chain, n_bytes, ceil(n_bytes * tokens_per_byte))
+
+
+def _remembered(body: dict[str, Any], template: Template, memo: Memo, tokens_per_byte: float) -> Prompt:
+    entries = entries_of(body)
+    fingers = fingerprints(body, entries, template)
+    made = Prompt()
+    n_entries, n_blocks = memo.known(fingers)
+    groups = _groups(entries[n_entries:], template)
+    if template.reasoning == "last" and any(part.asked for group in groups for part in group):
+        # A new human message takes reasoning out of what is known.
+        groups = _groups(entries[:n_entries], template) + groups
+        n_entries = n_blocks = 0
+    if n_entries:
+        made.begin(memo.prompt, n_blocks, tokens_per_byte)
+        _extend(made, [part for group in groups for part in group], tokens_per_byte)
+        ends = {places: blocks for places, blocks in memo.places() if places <= n_entries}
+    else:
+        groups = written(groups, template)
+        _extend(made, _whole(body, groups, template), tokens_per_byte)
+        n_blocks, ends = len(made) - sum(map(len, groups)), {}
+    ends |= _ends(groups, template, n_entries, n_blocks)
+    memo.keep(made, fingers, ends)
+    return made
+
+
+def _ends(
+    groups: Sequence[Sequence[Part]], template: Template, n_entries: int, n_blocks: int
+) -> Mapping[int, int]:
+    """Blocks of the first messages, by their number, where what follows cannot change them.
+
+    It can while only system text was read (a template may gather it before the tools), and until the last human message where
+    that decides which reasoning is written.
+    """
+    least = 0
+    if not n_entries:
+        least = next(
+            (i for i, group in enumerate(groups, 1) if any(p.kind != "System" for p in group)),
+            len(groups) + 1,
+        )
+    if template.reasoning == "last":
+        least = max([least, *(i for i, group in enumerate(groups, 1) if any(p.asked for p in group))])
+    counts = accumulate(map(len, groups), initial=n_blocks)
+    return {n_entries + i: blocks for i, blocks in enumerate(counts) if i >= least and n_entries + i}

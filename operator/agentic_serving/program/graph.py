@@ -6,19 +6,20 @@ Not modelled: an answer is part of a path only once the next prompt repeats it.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import islice
 
 from agentic_serving.errors import Bug, InvalidInput
-from agentic_serving.program.blocks import Block
-from agentic_serving.program.graph_path import MERGED, Path
+from agentic_serving.program.divergence import Divergence, dropped_reasoning, why
+from agentic_serving.program.graph_anchors import Anchors
+from agentic_serving.program.graph_path import Path
+from agentic_serving.program.prompt import Block
 
 __all__ = ["Delta", "Divergence", "Match", "SessionGraph"]
 
-Divergence = Literal[
-    "none", "append", "fork", "join", "compaction", "abandoned branch", "dropped reasoning", "edit"
-]
+#: Sessions looked at for the longest common prefix, and for who has what another one leaves behind.
+_CANDIDATES, _HEIRS = 8, 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +30,18 @@ class Delta:
         reused: of this prompt, the longest prefix that any session of the graph has sent.
         new: the rest of this prompt.
         lost: of this session's last prompt, what this one no longer has.
+        reasoning: of what is lost, reasoning that this prompt has nowhere: freed for good, where the rest comes back.
         base: the session whose prefix is reused; None where nothing is.
+        inferred: it is a join by its structure; nobody said whose child joins.
     """
 
     new: int
     reused: int
     lost: int
+    reasoning: int
     divergence: Divergence
     base: str | None
+    inferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +54,16 @@ class Match:
 
 
 class _Live:
-    __slots__ = ("child_seen", "parent", "path", "seen_s")
+    """A session. `told`: its parent was said; `child_seen`, `child_told`: since its last turn a child sent one, and was said to be one."""
+
+    __slots__ = ("child_seen", "child_told", "parent", "path", "seen_s", "told")
 
     def __init__(self) -> None:
         self.path = Path()
         self.parent: str | None = None
+        self.told = False
         self.seen_s = 0.0
-        self.child_seen = False
+        self.child_seen = self.child_told = False
 
 
 class SessionGraph:
@@ -70,7 +78,8 @@ class SessionGraph:
         self._max_sessions = max_sessions
         self._max_blocks = max_blocks
         self._sessions: OrderedDict[str, _Live] = OrderedDict()  # the one seen longest ago first
-        self._owners: dict[int, str] = {}  # anchor -> the session that had it last
+        self._anchors = Anchors(self._holders)
+        self._roots: set[str] = set()  # sessions without a parent
         self._now_s = 0.0
 
     def __len__(self) -> int:
@@ -82,32 +91,42 @@ class SessionGraph:
     def observe(
         self, session: str, blocks: Sequence[Block], now_s: float, *, parent: str | None = None
     ) -> Delta:
-        """A turn of a session arrived. A child's turn makes the parent's next one, if it appends, a join."""
+        """A turn of a session arrived. A child's turn makes the parent's next one, if it appends, a join.
+
+        Args:
+            parent: where it is not said, a parent is inferred if there is one answer only (`_likely_parent`).
+        """
         self._now_s = max(self._now_s, now_s)
         path = Path(blocks)
         live = self._sessions.get(session)
-        base, shared = self._longest(path)
-        delta = self._delta(live, path, base, shared)
-        self._store(session, path, parent)
+        delta = self._delta(session, path)
+        if live is None:
+            live = _Live()
+            live.parent = self._likely_parent(path)
+        if parent is not None and parent != session:
+            live.parent, live.told = parent, True
+        self._store(session, live, path)
         return delta
 
     def infer(self, blocks: Sequence[Block]) -> Match | None:
         """The session with the longest common prefix, for a request that names none."""
         path = Path(blocks)
-        base, shared = self._longest(path)
+        places = path.places()
+        base, shared = self._longest(path, places)
         if base is None:
             return None
         other = self._sessions[base].path
-        mine, _ = other.common(path)
+        kept, _ = other.common(places)
         whole = sum(other.tokens[other.head() :])
-        beyond = sum(other.tokens[other.head() : mine])
+        beyond = sum(other.tokens[other.head() : kept])
         return Match(base, sum(path.tokens[:shared]), beyond / whole if whole else 0.0)
 
     def remove(self, session: str) -> bool:
         """The session has ended; False if it was not there."""
         live = self._sessions.pop(session, None)
         if live is not None:
-            self._forget(session, live.path)
+            self._roots.discard(session)
+            self._anchors.drop(session, live.path.anchors())
         return live is not None
 
     def expire(self, now_s: float, idle_s: float) -> list[str]:
@@ -130,76 +149,94 @@ class SessionGraph:
             lengths = {len(getattr(live.path, name)) for name in Path.__slots__}
             if len(lengths) != 1 or len(live.path) > self._max_blocks:
                 raise Bug(f"path of {session} is uneven or too long")
-        anchors = {session: set(live.path.anchors()) for session, live in self._sessions.items()}
-        for chain, owner in self._owners.items():
-            if chain not in anchors.get(owner, ()):
-                raise Bug(f"an anchor names {owner}, which does not have it")
+        self._anchors.check({session: live.path.anchors() for session, live in self._sessions.items()})
         seen = [live.seen_s for live in self._sessions.values()]
         if seen != sorted(seen):
             raise Bug("sessions are not in the order in which they were seen")
 
-    def _longest(self, path: Path) -> tuple[str | None, int]:
-        """The owner of the longest known prefix, and how many of the path's blocks it has in common."""
+    def _longest(self, path: Path, places: Mapping[int, int]) -> tuple[str | None, int]:
+        """The session with the longest known prefix, and how many of the path's blocks it has in common."""
+        found: dict[str, int] = {}
         for i in range(len(path) - 1, -1, -1):
-            owner = self._owners.get(path.chains[i])
-            if owner is not None:
-                return owner, path.common(self._sessions[owner].path)[0]
-        return None, 0
+            for owner in self._anchors.owners(path.chains[i]):
+                if owner not in found:
+                    found[owner] = self._sessions[owner].path.common(places)[1]
+            if len(found) >= _CANDIDATES:
+                break
+        best = max(found, key=found.__getitem__, default=None)
+        return best, found[best] if best is not None else 0
 
-    def _delta(self, live: _Live | None, path: Path, base: str | None, shared: int) -> Delta:
+    def _holders(self, anchor: int) -> Iterator[str]:
+        """Sessions with this anchor among those seen last."""
+        for session, live in islice(reversed(self._sessions.items()), _HEIRS):
+            if anchor in live.path.anchors():
+                yield session
+
+    def _delta(self, session: str, path: Path) -> Delta:
+        live = self._sessions.get(session)
         was = live.path if live else Path()
-        kept, mine = was.common(path)
-        reused = sum(path.tokens[: max(mine, shared)])
+        places = path.places()
+        base, shared = self._longest(path, places)
+        kept, mine = was.common(places)
+        if live is not None and mine >= shared:
+            base, shared = session, mine
+        reused = sum(path.tokens[:shared])
+        divergence = _why(live, kept, path, mine, forked=base is not None)
         return Delta(
             new=sum(path.tokens) - reused,
             reused=reused,
             lost=sum(was.tokens[kept:]),
-            divergence=_why(live, path, kept, mine, forked=shared > mine),
+            reasoning=dropped_reasoning(was, kept, path, mine),
+            divergence=divergence,
             base=base if reused else None,
+            inferred=divergence == "join" and live is not None and not live.child_told,
         )
 
-    def _store(self, session: str, path: Path, parent: str | None) -> None:
-        live = self._sessions.pop(session, None) or _Live()
-        self._forget(session, live.path)
+    def _likely_parent(self, path: Path) -> str | None:
+        """Of a new session: who the parent of those is that have the same tools and system prompt; else, the only session of the
+        run that has no parent, if its own are different ones. Siblings share theirs with each other and not with their parent."""
+        n = path.head()
+        if not n:
+            return None
+        alike = self._anchors.owners(path.chains[n - 1])
+        for session in alike:
+            if (parent := self._sessions[session].parent) in self._sessions:
+                return parent
+        if alike or len(self._roots) != 1:
+            return None
+        return next(iter(self._roots))
+
+    def _store(self, session: str, live: _Live, path: Path) -> None:
+        before = live.path.anchors()
         path.merge(self._max_blocks)
-        live.path, live.seen_s, live.child_seen = path, self._now_s, False
-        live.parent = parent or live.parent
+        after = path.anchors()
+        live.path, live.seen_s, live.child_seen, live.child_told = path, self._now_s, False, False
         self._sessions[session] = live
-        for chain in path.anchors():
-            self._owners[chain] = session
-        if live.parent is not None and live.parent in self._sessions and live.parent != session:
-            self._sessions[live.parent].child_seen = True
+        self._sessions.move_to_end(session)
+        self._anchors.drop(session, before - after)
+        self._anchors.add(session, after - before)
+        if live.parent is None:
+            self._roots.add(session)
+        else:
+            self._roots.discard(session)
+            self._tell(live.parent, live)
         while len(self._sessions) > self._max_sessions:
             self.remove(next(iter(self._sessions)))
             self.evicted += 1
 
-    def _forget(self, session: str, path: Path) -> None:
-        for chain in path.anchors():
-            if self._owners.get(chain) == session:
-                del self._owners[chain]
+    def _tell(self, parent: str, child: _Live) -> None:
+        told = self._sessions.get(parent)
+        if told is not None:
+            told.child_seen = True
+            told.child_told = told.child_told or child.told
 
 
-def _why(live: _Live | None, path: Path, kept: int, mine: int, *, forked: bool) -> Divergence:
-    """The first rule that fits; the order is from certain to likely."""
+def _why(live: _Live | None, kept: int, path: Path, mine: int, *, forked: bool) -> Divergence:
     if live is None:
         return "fork" if forked else "append"
-    was = live.path
-    if kept == len(was):
-        if mine == len(path):
-            return "none"
-        return "join" if live.child_seen else "append"
-    if _dropped_reasoning(was, kept, path, mine):
-        return "dropped reasoning"
-    old = set(was.contents[kept + 1 :]) - {MERGED}
-    if old & set(path.contents[mine:]):
-        return "edit"
-    if kept <= was.head() + 1 and sum(path.tokens) < sum(was.tokens):
-        return "compaction"
-    return "abandoned branch" if kept > was.head() else "edit"
-
-
-def _dropped_reasoning(was: Path, kept: int, path: Path, mine: int) -> bool:
-    """The old blocks are all still there, but for reasoning."""
-    old = [was.contents[i] for i in range(kept, len(was)) if was.kind(i) != "Reasoning"]
-    now = [path.contents[i] for i in range(mine, len(path)) if path.kind(i) != "Reasoning"]
-    return len(old) < len(was) - kept and MERGED not in old and now[: len(old)] == old
+    found = why(live.path, kept, path, mine)
+    if found != "append" or not live.child_seen:
+        return found
+    # Where nobody said that it has children, what they return must have come at least: a tool's result.
+    returned = any(path.role(i) == "tool" for i in range(mine, len(path)))
+    return "join" if live.child_told or returned else found

@@ -1,14 +1,14 @@
 """One session's prompt, packed: 17 bytes a block, so that 45 turns stay small."""
 
 from array import array
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 
-from agentic_serving.program.blocks import Block
+from agentic_serving.program.normalise import BlockKind, Role
+from agentic_serving.program.prompt import Block, columns, kind_of, role_of
 
 __all__ = ["MERGED", "Path"]
 
-_KINDS = ("System", "ToolCatalog", "Turn", "Reasoning")
-_ROLES = ("", "user", "assistant", "tool")
 #: The content of a boundary that stands for several blocks.
 MERGED = 0
 
@@ -22,31 +22,34 @@ class Path:
     __slots__ = ("chains", "contents", "kinds", "tokens")
 
     def __init__(self, blocks: Sequence[Block] = ()) -> None:
-        self.chains = array("Q", [b.chain for b in blocks])
-        self.contents = array("I", [(b.content & 0xFFFFFFFF) or 1 for b in blocks])
-        self.tokens = array("I", [min(b.tokens, 0xFFFFFFFF) for b in blocks])
-        self.kinds = bytearray(_KINDS.index(b.kind) * 4 + _ROLES.index(b.role) for b in blocks)
+        prompt = columns(blocks)  # shared with it until boundaries are merged
+        self.chains, self.contents = prompt.chains, prompt.contents
+        self.tokens, self.kinds = prompt.tokens, prompt.kinds
 
     def __len__(self) -> int:
         return len(self.chains)
 
-    def kind(self, index: int) -> str:
-        return _KINDS[self.kinds[index] // 4]
+    def kind(self, index: int) -> BlockKind:
+        return kind_of(self.kinds[index])
 
-    def role(self, index: int) -> str:
-        return _ROLES[self.kinds[index] % 4]
+    def role(self, index: int) -> Role:
+        return role_of(self.kinds[index])
 
     def head(self) -> int:
         """How many leading boundaries are System or ToolCatalog."""
         return next((i for i in range(len(self)) if self.kind(i) in ("Turn", "Reasoning")), len(self))
 
-    def common(self, other: "Path") -> tuple[int, int]:
-        """Boundaries of this path, and of the other, up to the last one that both have."""
-        places = {chain: i for i, chain in enumerate(other.chains)}
-        for i in range(len(self) - 1, -1, -1):
-            if (place := places.get(self.chains[i])) is not None:
-                return i + 1, place + 1
-        return 0, 0
+    def places(self) -> dict[int, int]:
+        """How many boundaries there are up to and with each chain."""
+        return {chain: i for i, chain in enumerate(self.chains, 1)}
+
+    def common(self, places: Mapping[int, int]) -> tuple[int, int]:
+        """Boundaries of this path, and of the whole prompt with these places, up to the last one that both have.
+
+        Whatever is a prefix of the other's prefix is one of the other: so there is a last one, found by halving.
+        """
+        kept = bisect_left(self.chains, 1, key=lambda chain: int(chain not in places))
+        return (kept, places[self.chains[kept - 1]]) if kept else (0, 0)
 
     def merge(self, keep: int) -> None:
         """Halve the oldest boundaries after the head until at most `keep` are left; the newest keep theirs."""
@@ -58,35 +61,20 @@ class Path:
             self._pair(first, last)
 
     def _pair(self, first: int, last: int) -> None:
-        kept = Path()
-        i = first
-        for part in range(first):
-            kept._take(self, part, self.tokens[part], self.contents[part])
-        while i + 1 < last:
-            total = min(self.tokens[i] + self.tokens[i + 1], 0xFFFFFFFF)
-            kept._take(self, i + 1, total, MERGED)
-            i += 2
-        for part in range(i, len(self)):
-            kept._take(self, part, self.tokens[part], self.contents[part])
-        self.chains, self.contents, self.tokens, self.kinds = (
-            kept.chains,
-            kept.contents,
-            kept.tokens,
-            kept.kinds,
-        )
+        end = first + (last - first) // 2 * 2
+        pairs = zip(self.tokens[first:end:2], self.tokens[first + 1 : end : 2], strict=True)
+        sums = array("I", [min(a + b, 0xFFFFFFFF) for a, b in pairs])
+        self.chains = self.chains[:first] + self.chains[first + 1 : end : 2] + self.chains[end:]
+        self.kinds = self.kinds[:first] + self.kinds[first + 1 : end : 2] + self.kinds[end:]
+        self.tokens = self.tokens[:first] + sums + self.tokens[end:]
+        self.contents = self.contents[:first] + array("I", [MERGED]) * len(sums) + self.contents[end:]
 
-    def _take(self, source: "Path", index: int, tokens: int, content: int) -> None:
-        self.chains.append(source.chains[index])
-        self.contents.append(content)
-        self.tokens.append(tokens)
-        self.kinds.append(source.kinds[index])
-
-    def anchors(self) -> Iterator[int]:
-        """Chains by which others find this path: the first four, powers of two, the last four."""
+    def anchors(self) -> set[int]:
+        """Chains by which others find this path: the first four, powers of two, the last two."""
         n = len(self)
-        places = {*range(min(4, n)), *range(max(0, n - 4), n)}
+        places = {*range(min(4, n)), *range(max(0, n - 2), n)}
         place = 8
         while place <= n:
             places.add(place - 1)
             place *= 2
-        return (self.chains[i] for i in places)
+        return {self.chains[i] for i in places}

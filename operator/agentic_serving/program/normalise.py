@@ -6,7 +6,7 @@ Whatever is not understood is a part too; nothing raises on any JSON.
 Not modelled: how a template joins an answer and its calls; images are counted by the bytes of their JSON.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +15,19 @@ import orjson
 
 from agentic_serving.program.hashing import canonical
 
-__all__ = ["HEAD_ORDERS", "BlockKind", "HeadOrder", "Part", "Role", "parts"]
+__all__ = [
+    "HEAD_ORDERS",
+    "BlockKind",
+    "HeadOrder",
+    "Part",
+    "Role",
+    "Template",
+    "entries_of",
+    "head_of",
+    "ordered",
+    "parts_of",
+    "written",
+]
 
 BlockKind = Literal["System", "ToolCatalog", "Turn", "Reasoning"]
 Role = Literal["", "user", "assistant", "tool"]
@@ -27,8 +39,26 @@ HEAD_ORDERS: Mapping[HeadOrder, tuple[BlockKind, ...]] = {
     "system-first": ("System", "ToolCatalog"),
 }
 
+#: What of a call's id reaches the prompt.
+Ident = Callable[[object], object]
+
 _BILLING = "x-anthropic-billing-header:"
 _TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """What a model's chat template does that moves the prompt.
+
+    Attributes:
+        head: the order of tools and system.
+        call_ids: it writes the ids of tool calls (Mistral, Kimi).
+        reasoning: which of the client's reasoning it writes: all; that after the last human message (Qwen3, GLM-4.5); none.
+    """
+
+    head: HeadOrder = "tools-first"
+    call_ids: bool = False
+    reasoning: Literal["all", "last", "none"] = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +70,56 @@ class Part:
     content: bytes
     hinted: bool = False
 
+    @property
+    def asked(self) -> bool:
+        """A human's message, or what the client writes in its place."""
+        return self.kind == "Turn" and self.role == "user"
 
-def parts(body: object, *, head: HeadOrder = "tools-first", call_ids: bool = False) -> list[Part]:
-    """What the prompt of a Chat Completions, Responses or Messages body consists of, in the template's order.
 
-    Args:
-        call_ids: the template writes the ids of tool calls into the prompt (Mistral, Kimi).
+def written(groups: Sequence[list[Part]], template: Template) -> list[list[Part]]:
+    """Of the parts of each message those that the template writes, given the messages that follow."""
+    if template.reasoning != "last":
+        return list(groups)
+    asked = max((i for i, group in enumerate(groups) if any(part.asked for part in group)), default=-1)
+    return [
+        [part for part in group if part.kind != "Reasoning"] if i < asked else group
+        for i, group in enumerate(groups)
+    ]
+
+
+def ordered(head: Sequence[Part], turns: Sequence[Part], template: Template) -> list[Part]:
+    """Head and turns in the template's order.
+
+    Chat Completions has the system text among its messages: where the template writes it first, the leading ones belong
+    before the tools.
     """
-    if not isinstance(body, dict):
+    order = HEAD_ORDERS[template.head]
+    head = sorted(head, key=lambda part: order.index(part.kind))
+    n = 0
+    if template.head == "system-first" and not any(part.kind == "System" for part in head):
+        n = next((i for i, part in enumerate(turns) if part.kind != "System"), len(turns))
+    return [*turns[:n], *head, *turns[n:]]
+
+
+def head_of(body: dict[str, Any]) -> list[Part]:
+    """Tools, and the system text that stands apart from the messages."""
+    return [*_tools(body.get("tools")), *_system(body)]
+
+
+def entries_of(body: dict[str, Any]) -> list[object]:
+    """The messages, or the items of Responses; a prompt that is one text is one entry."""
+    given = body.get("messages", body.get("input"))
+    return given if isinstance(given, list) else [given]
+
+
+def parts_of(entry: object, template: Template) -> list[Part]:
+    """The parts of one message or item; the reasoning too, unless the template writes none."""
+    if isinstance(entry, str):
+        return [Part("Turn", "user", canonical(entry))]
+    if not isinstance(entry, dict):
         return []
-    order = HEAD_ORDERS[head]
-    leading = [*_tools(body.get("tools")), *_system(body)]
-    leading.sort(key=lambda part: order.index(part.kind))
-    turns = list(_turns(body, call_ids))
-    if head == "system-first" and not any(p.kind == "System" for p in leading):
-        return _after_system(leading, turns)
-    return leading + turns
-
-
-def _after_system(leading: list[Part], turns: list[Part]) -> list[Part]:
-    """Chat Completions has the system text among its messages: the leading ones belong before the tools."""
-    n = next((i for i, part in enumerate(turns) if part.kind != "System"), len(turns))
-    return turns[:n] + leading + turns[n:]
+    found = _entry(entry, _keep if template.call_ids else _drop)
+    return [part for part in found if template.reasoning != "none" or part.kind != "Reasoning"]
 
 
 def _tools(tools: object) -> Iterator[Part]:
@@ -92,51 +150,40 @@ def _system(body: dict[str, Any]) -> Iterator[Part]:
             yield Part("System", "", canonical(text), _hinted(block))
 
 
-def _turns(body: dict[str, Any], call_ids: bool) -> Iterator[Part]:  # noqa: FBT001 - private, named at the door
-    given = body.get("messages", body.get("input"))
-    for entry in given if isinstance(given, list) else [given]:
-        if isinstance(entry, str):
-            yield Part("Turn", "user", canonical(entry))
-        elif isinstance(entry, dict):
-            yield from _entry(entry, call_ids)
-
-
-def _entry(entry: dict[str, Any], call_ids: bool) -> Iterator[Part]:  # noqa: FBT001
+def _entry(entry: dict[str, Any], ident: Ident) -> Iterator[Part]:
     """A message of any of the APIs, or an item of Responses."""
     kind = entry.get("type")
     if kind == "function_call":
-        yield _call(entry.get("name"), entry.get("arguments"), _id(entry.get("call_id"), call_ids))
+        yield _call(entry.get("name"), entry.get("arguments"), ident(entry.get("call_id")))
     elif kind == "function_call_output":
-        yield _result(entry.get("output"), _id(entry.get("call_id"), call_ids))
+        yield _result(entry.get("output"), ident(entry.get("call_id")))
     elif kind == "reasoning":
         yield from _reasoning(entry.get("content") or entry.get("summary"))
     elif entry.get("role") in ("system", "developer"):
         yield Part("System", "", canonical(_text_of(entry.get("content"))), _marked(entry))
     elif entry.get("role") == "tool":
-        yield _result(entry.get("content"), _id(entry.get("tool_call_id"), call_ids))
+        yield _result(entry.get("content"), ident(entry.get("tool_call_id")))
     elif entry.get("role") == "assistant":
-        yield from _answer(entry, call_ids)
+        yield from _answer(entry, ident)
     else:
-        yield from _asked(entry, call_ids)
+        yield from _asked(entry, ident)
 
 
-def _asked(entry: dict[str, Any], call_ids: bool) -> Iterator[Part]:  # noqa: FBT001
+def _asked(entry: dict[str, Any], ident: Ident) -> Iterator[Part]:
     """A user's message; Messages keeps tool results in it, which engines write before its text."""
     content = entry.get("content", None if "role" in entry else entry)
     blocks = content if isinstance(content, list) else [content]
     rest = []
     for block in blocks:
         if isinstance(block, dict) and block.get("type") == "tool_result":
-            yield _result(
-                block.get("content"), _id(block.get("tool_use_id"), call_ids), hinted=_hinted(block)
-            )
+            yield _result(block.get("content"), ident(block.get("tool_use_id")), hinted=_hinted(block))
         elif block is not None:
             rest.append(block)
     if rest:
         yield Part("Turn", "user", canonical(_text_of(rest)), any(map(_hinted, rest)))
 
 
-def _answer(entry: dict[str, Any], call_ids: bool) -> Iterator[Part]:  # noqa: FBT001
+def _answer(entry: dict[str, Any], ident: Ident) -> Iterator[Part]:
     """Reasoning, then the text, then the calls."""
     content = entry.get("content")
     blocks = content if isinstance(content, list) else [content]
@@ -148,7 +195,7 @@ def _answer(entry: dict[str, Any], call_ids: bool) -> Iterator[Part]:  # noqa: F
         if kind == "thinking":
             yield from _reasoning(fields.get("thinking"))
         elif kind == "tool_use":
-            calls.append(_call(fields.get("name"), fields.get("input"), _id(fields.get("id"), call_ids)))
+            calls.append(_call(fields.get("name"), fields.get("input"), ident(fields.get("id"))))
         elif kind != "redacted_thinking" and block:
             texts.append(block)
     if texts:
@@ -159,7 +206,7 @@ def _answer(entry: dict[str, Any], call_ids: bool) -> Iterator[Part]:  # noqa: F
         inner = call.get("function") if isinstance(call, dict) else None
         if isinstance(inner, dict):
             call_id = call.get("id") if isinstance(call, dict) else None
-            yield _call(inner.get("name"), inner.get("arguments"), _id(call_id, call_ids))
+            yield _call(inner.get("name"), inner.get("arguments"), ident(call_id))
 
 
 def _reasoning(value: object) -> Iterator[Part]:
@@ -179,8 +226,12 @@ def _result(content: object, call_id: object, *, hinted: bool = False) -> Part:
     return Part("Turn", "tool", canonical([_text_of(content), call_id]), hinted)
 
 
-def _id(value: object, wanted: bool) -> object:  # noqa: FBT001
-    return value if wanted else None
+def _keep(value: object) -> object:
+    return value
+
+
+def _drop(_value: object) -> object:
+    return None
 
 
 def _text_of(value: object) -> str:

@@ -1,14 +1,14 @@
 """program.blocks and normalise: one conversation through three APIs, what must not move the chain, any JSON."""
 
 import copy
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentic_serving.program.blocks import Block, TokenRate, blocks_of
+from agentic_serving.program.blocks import Block, Template, TokenRate, blocks_of
 from agentic_serving.program.normalise import HeadOrder
 
 _SCHEMA = {"type": "object"}
@@ -74,7 +74,7 @@ def responses() -> dict[str, Any]:
     }
 
 
-def kinds(blocks: tuple[Block, ...]) -> list[str]:
+def kinds(blocks: Sequence[Block]) -> list[str]:
     return [f"{b.kind}:{b.role}".rstrip(":") for b in blocks]
 
 
@@ -87,7 +87,7 @@ def chains(body: object, **options: Any) -> list[int]:
 def test_a_conversation_is_the_same_through_every_api(
     make: Callable[[], dict[str, Any]], head: HeadOrder
 ) -> None:
-    assert chains(make(), head=head) == chains(messages(), head=head)
+    assert chains(make(), template=Template(head=head)) == chains(messages(), template=Template(head=head))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_conversation_is_the_same_through_every_api(
 )
 def test_blocks_stand_in_the_order_of_the_template(head: HeadOrder, first: list[str]) -> None:
     turns = ["Turn:user", "Reasoning:assistant", "Turn:assistant", "Turn:assistant", "Turn:tool"]
-    assert kinds(blocks_of(messages(), head=head)) == first + turns
+    assert kinds(blocks_of(messages(), template=Template(head=head))) == first + turns
 
 
 def _with(path: list[Any], value: object) -> dict[str, Any]:
@@ -129,7 +129,24 @@ def test_only_what_reaches_the_prompt_moves_the_chain(body: dict[str, Any], same
 
 def test_ids_of_calls_count_where_the_template_writes_them() -> None:
     other = _with(["messages", 1, "content", 2, "id"], "toolu_2")
-    assert chains(other, call_ids=True) != chains(messages(), call_ids=True)
+    ids = Template(call_ids=True)
+    assert chains(other, template=ids) != chains(messages(), template=ids)
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "written"),
+    [("all", ["first", "second"]), ("last", ["second"]), ("none", [])],
+)
+def test_reasoning_is_written_as_the_template_does(
+    reasoning: Literal["all", "last", "none"], written: list[str]
+) -> None:
+    """vLLM gives the template all that the client sent; Qwen3's and GLM's leave out what is before the last human message."""
+    asked = {"role": "user", "content": "hi"}
+    first, second = (
+        {"role": "assistant", "reasoning_content": r, "content": "a"} for r in ("first", "second")
+    )
+    blocks = blocks_of({"messages": [asked, first, asked, second]}, template=Template(reasoning=reasoning))
+    assert [b.n_bytes for b in blocks if b.kind == "Reasoning"] == [len(text) for text in written]
 
 
 def test_a_mark_is_kept_as_a_hint() -> None:

@@ -68,6 +68,60 @@ def test_siblings_fork_from_each_other_and_the_parent_joins() -> None:
     assert graph.observe("main", prompt("c1 s1 u1 a1 t1 a2"), 10).divergence == "append"
 
 
+_MAIN, _CHILD = "c1 s1 u1", "c2 s2"
+
+
+@pytest.mark.parametrize(
+    ("others", "then", "found"),
+    [
+        ([f"{_CHILD} u2"], f"{_MAIN} a1 t1", ("join", True)),
+        ([f"{_CHILD} u2", f"{_CHILD} u3"], f"{_MAIN} a1 t1", ("join", True)),
+        ([f"{_CHILD} u2"], f"{_MAIN} a1 u4", ("append", False)),
+        (["c1 s1 u2"], f"{_MAIN} a1 t1", ("append", False)),
+    ],
+    ids=["a-child", "siblings", "no-tool-returned", "same-tools-and-system-is-no-child"],
+)
+def test_a_join_is_inferred_where_structure_says_so(
+    others: list[str], then: str, found: tuple[str, bool]
+) -> None:
+    graph = SessionGraph()
+    graph.observe("main", prompt(_MAIN), 0)
+    for i, text in enumerate(others):
+        graph.observe(str(i), prompt(text), 1)
+    joined = graph.observe("main", prompt(then), 2)
+    assert (joined.divergence, joined.inferred) == found
+
+
+def test_no_parent_is_inferred_between_two_that_could_be() -> None:
+    graph = SessionGraph()
+    graph.observe("main", prompt(_MAIN), 0)
+    graph.observe("other", prompt("c1 s1 u9"), 1)
+    graph.observe("child", prompt(f"{_CHILD} u2"), 2)
+    assert graph.observe("main", prompt(f"{_MAIN} a1 t1"), 3).divergence == "append"
+
+
+def test_of_siblings_the_one_with_the_longest_prefix_is_the_base() -> None:
+    """Also where another one has the deeper anchor, and another one still was the last to come."""
+    graph = SessionGraph()
+    words = [f"u{i}" for i in range(100)]
+    graph.observe("long", prompt(" ".join(words)), 0)
+    graph.observe("short", prompt(" ".join([*words[:70], "a1"])), 1)
+    graph.observe("last", prompt(" ".join([*words[:20], "a2"])), 2)
+    fork = graph.observe("fork", prompt(" ".join([*words[:90], "a3"])), 3)
+    assert (fork.base, fork.reused) == ("long", 900)
+
+
+def test_a_shared_prefix_outlives_the_one_who_sent_it_last() -> None:
+    graph = SessionGraph()
+    for i in range(6):
+        graph.observe(str(i), prompt(f"c1 s1 u{i}"), i)
+    for i in range(5, 0, -1):
+        graph.remove(str(i))
+    delta = graph.observe("new", prompt("c1 s1 u9"), 9)
+    assert (delta.base, delta.reused) == ("0", 20)
+    graph.check()
+
+
 @pytest.mark.parametrize(
     ("asked", "session", "confidence"),
     [("c1 s1 u1 a1 u2", "a", 1.0), ("c1 s1 u1 u7", "a", 0.5), ("c1 s1 u8", "a", 0.0), ("c9 u1", None, 0.0)],
