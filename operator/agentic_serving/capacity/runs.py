@@ -18,7 +18,7 @@ Runs = tuple[tuple[int, int], ...]
 
 def blocks(runs: Runs) -> int:
     """How many blocks the runs cover."""
-    return sum(count for _, count in runs)
+    return sum([count for _, count in runs])
 
 
 def ids(runs: Runs) -> Iterator[int]:
@@ -45,10 +45,14 @@ def cut(runs: Runs, start: int, stop: int) -> Runs:
     for first, count in runs:
         if position >= stop:
             break
-        low, high = max(start - position, 0), min(stop - position, count)
-        if low < high:
-            found.append((first + low, high - low))
-        position += count
+        end = position + count
+        if position >= start and end <= stop:
+            found.append((first, count))
+        elif end > start:
+            low, high = max(start - position, 0), min(stop - position, count)
+            if low < high:
+                found.append((first + low, high - low))
+        position = end
     return tuple(found)
 
 

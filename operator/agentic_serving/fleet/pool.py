@@ -41,19 +41,24 @@ class BlockPool:
     def match(self, runs: Runs, limit: int) -> tuple[int, int]:
         """(how many of the first `limit` blocks can be hit without a gap, how many of those nobody refers to)."""
         starts, stacks = self._index.starts, self._index.stacks
+        n_stacks = len(starts)
         found = idle = 0
         for first, count in runs:
             position, end = first, first + min(count, limit - found)
             at = bisect_right(starts, position) - 1
             while position < end:
-                extent = stacks[starts[at]][0] if 0 <= at < len(starts) else self._queue
-                reach = min(extent.first + extent.count, end) - position
-                if extent.first > position or reach <= 0:
+                if not 0 <= at < n_stacks:
                     return found, idle
-                found += reach
+                extent = stacks[starts[at]][0]
+                reach = extent.first + extent.count
+                if extent.first > position or reach <= position:
+                    return found, idle
+                if reach > end:
+                    reach = end
+                found += reach - position
                 if not extent.refs:
-                    idle += reach
-                position += reach
+                    idle += reach - position
+                position = reach
                 at += 1
             if found >= limit:
                 break

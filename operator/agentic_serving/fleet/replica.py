@@ -5,13 +5,12 @@ outcome. A simulation in virtual time does the same with `max_steps`, so that un
 arrives in between cuts that step to the pass in progress. Both give the same results.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable
 
 from agentic_serving.capacity.runs import cut
 from agentic_serving.errors import Bug, InvalidInput
 from agentic_serving.fleet.events import BlocksRemoved, CacheEvent
-from agentic_serving.fleet.passes import Passes
+from agentic_serving.fleet.passes import Passes, one_pass
 from agentic_serving.fleet.pool import Holding
 from agentic_serving.fleet.profile import StepProfile
 from agentic_serving.fleet.scheduler import Plan, Scheduler
@@ -91,6 +90,8 @@ class Replica:
         if sequence is None:
             return False
         self._interrupt(now_s)
+        if self._pass is not None:  # passes that have begun have blocks, which stay in the cache
+            self._grow(self._pass.plan, self._pass.step.n_steps)
         self._scheduler.remove(sequence)
         return True
 
@@ -121,9 +122,9 @@ class Replica:
         self._preempted.extend(sequence.id for sequence in plan.preempted)
         if not plan.items:
             return None
-        current = self._time(plan)
+        current = one_pass(plan, self.profile)
         if max_steps > 1:
-            current.cut(self._uniform_steps(current, max_steps))
+            current.extend(self._scheduler, self.wake_s, max_steps)
         self._pass = current
         return current.step
 
@@ -139,16 +140,17 @@ class Replica:
         self._pass = None
         self.busy_until_s = step.end_s
         self._now_s = max(self._now_s, step.end_s)
-        items = [item for item in plan.items if item[0].state is State.RUNNING]
         if step.n_steps > 1:
-            items = self._grow(items, step.n_steps)
+            self._grow(plan, step.n_steps)
         tokens: list[tuple[str, int]] = []
         finished: list[Finished] = []
-        for sequence, count in items:
-            emitted = self._apply(sequence, count, step)
+        for sequence, count in plan.items:
+            if sequence.state is not State.RUNNING:
+                continue  # aborted during the step
+            emitted = self._apply(sequence, count * step.n_steps, step)
             if emitted:
                 tokens.append((sequence.id, emitted))
-            if not sequence.remaining:
+            if sequence.emitted >= sequence.request.output_tokens:
                 finished.append(self._finish(sequence, step.end_s))
         preempted, self._preempted = tuple(self._preempted), []
         admitted = tuple(plan.admitted)
@@ -173,13 +175,20 @@ class Replica:
                     return finished
                 self._now_s = wake_s
 
-    def stats(self) -> Stats:
-        scheduler = self._scheduler
+    def stats(self, now_s: float | None = None) -> Stats:
+        """Gauges as of a moment at or after the last call; None: as of the last call.
+
+        Blocks that requests take while they decode for several passes count when those are over, or cut.
+        """
+        current, scheduler, free = self._pass, self._scheduler, self._pool.free
+        if now_s is not None and current is not None and current.ends_s:
+            begun = current.steps_until(now_s, current.step.n_steps)
+            free -= scheduler.growth(current.plan.items, begun)
         return Stats(
             running=len(scheduler.running),
             waiting=len(scheduler.waiting) + len(scheduler.fetching),
             fetching=len(scheduler.fetching),
-            free_blocks=self._pool.free,
+            free_blocks=free,
             usable_blocks=self._pool.capacity,
         )
 
@@ -209,58 +218,20 @@ class Replica:
         if current is not None and current.step.n_steps > 1:
             current.cut(current.steps_until(now_s, current.step.n_steps))
 
-    def _time(self, plan: Plan) -> Passes:
-        prefill = attention = decodes = context = 0
+    def _grow(self, plan: Plan, n_steps: int) -> None:
+        """The blocks of so many passes, before anybody's end frees some."""
         for sequence, count in plan.items:
-            if sequence.decoding:
-                decodes += 1
-                context += sequence.computed + 1
-            else:
-                prefill += count
-                attention += count * sequence.computed + count * (count + 1) // 2
-        first_s = self.profile.step_s(prefill, attention, decodes, context)
-        scheduled = tuple((sequence.id, count) for sequence, count in plan.items)
-        step = Step(plan.now_s, plan.now_s + first_s, 1, prefill, decodes, scheduled)
-        slope_s = self.profile.context_token_s * decodes
-        return Passes(step, plan, first_s, slope_s)
-
-    def _uniform_steps(self, current: Passes, most: int) -> int:
-        """How many passes are like the first: the same requests decode, nobody ends before the last one.
-
-        Who waits goes on waiting: the queue has just been tried, and free blocks only become fewer. That is exact
-        but for two cases, which are looked at again only at the step's end: a write that arrives in a tier, and
-        answers that have blocks in common with each other or with a waiting prompt.
-        """
-        plan = current.plan
-        if current.step.prefill_tokens or plan.preempted or plan.admitted:
-            return 1
-        sequences = [sequence for sequence, _ in plan.items]
-        if len(sequences) < len(self._scheduler.running):
-            return 1
-        most = min(most, *(sequence.remaining for sequence in sequences))
-        wake_s = self.wake_s
-        if wake_s is not None:
-            most = current.steps_until(wake_s, most)
-        free = self._pool.free
-        if len(sequences) * (most // self.limits.block_size + 1) <= free:
-            return most
-        return 1 + bisect_left(
-            range(2, most + 1), free + 1, key=lambda steps: self._scheduler.growth(sequences, steps)
-        )
-
-    def _grow(self, items: list[tuple[Sequence, int]], n_steps: int) -> list[tuple[Sequence, int]]:
-        """The blocks of every pass, before anybody's end frees some."""
-        for sequence, _ in items:
-            if not self._scheduler.grow(sequence, sequence.computed + n_steps):
-                raise Bug("a uniform step ran out of blocks")
-        return [(sequence, n_steps) for sequence, _ in items]
+            tokens = sequence.computed + n_steps * count
+            if sequence.state is State.RUNNING and not self._scheduler.grow(sequence, tokens):
+                raise Bug("passes that are alike ran out of blocks")
 
     def _apply(self, sequence: Sequence, count: int, step: Step) -> int:
         """Advance one request by a step; the tokens of the answer that came out."""
         before = sequence.computed
         sequence.computed += count
         self.counters.computed_tokens += count
-        self._store(sequence, before, "computed", step.end_s)
+        if self._scheduler.tiers:
+            self._store(sequence, before, "computed", step.end_s)
         emitted = step.n_steps if sequence.computed >= sequence.tokens else 0
         if emitted:
             sequence.emit(emitted, step.end_s)

@@ -7,6 +7,7 @@ other, until the first that does not fit. Blocks become hits when they are sched
 Left out: speculative tokens, encoder inputs, several cache groups, asynchronous scheduling.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from agentic_serving.capacity.runs import Runs, cut
@@ -77,18 +78,35 @@ class Scheduler:
 
     def grow(self, sequence: Sequence, tokens: int) -> bool:
         """Blocks for `tokens` tokens in all, the full ones with identity; False: there are not enough."""
-        need = self.limits.blocks_for(tokens) - sequence.holding.blocks
+        if tokens <= sequence.settled:
+            return True
+        holding, size = sequence.holding, self.limits.block_size
+        need = -(-tokens // size) - holding.blocks
         if need > 0:
             if need > self.pool.free:
                 return False
-            self.pool.take(sequence.holding, need)
+            self.pool.take(holding, need)
         self._commit(sequence, tokens)
+        sequence.settled = holding.blocks * size
+        if holding.hashed < sequence.hashable and self.limits.prefix_caching:
+            sequence.settled = min(sequence.settled, (holding.hashed + 1) * size - 1)
         return True
 
-    def growth(self, sequences: list[Sequence], steps: int) -> int:
-        """Blocks that these decoding requests need for `steps` more tokens each."""
-        blocks_for = self.limits.blocks_for
-        return sum(max(0, blocks_for(s.computed + steps) - s.holding.blocks) for s in sequences)
+    def fitting(self, items: list[tuple[Sequence, int]], most: int) -> int:
+        """For how many passes with so many tokens of each of them there are blocks: 1 to `most`."""
+        free, size = self.pool.free, self.limits.block_size
+        if sum([count * most // size + 1 for _, count in items]) <= free:
+            return most
+        return 1 + bisect_left(range(2, most + 1), free + 1, key=lambda steps: self.growth(items, steps))
+
+    def growth(self, items: list[tuple[Sequence, int]], steps: int) -> int:
+        """Blocks that they need for so many passes."""
+        size, needed = self.limits.block_size, 0
+        for sequence, count in items:
+            tokens = sequence.computed + steps * count
+            if tokens > sequence.settled:
+                needed += max(0, -(-tokens // size) - sequence.holding.blocks)
+        return needed
 
     def remove(self, sequence: Sequence) -> None:
         """Take a request out, wherever it is, and give back what it holds."""
@@ -106,12 +124,17 @@ class Scheduler:
         return min((s.ready_s for s in self.fetching if s.ready_s > now_s), default=None)
 
     def _schedule_running(self, plan: Plan) -> None:
-        while len(plan.items) < len(self.running) and plan.budget > 0:
-            sequence = self.running[len(plan.items)]
-            count = self._chunk(sequence, plan)
-            if not self._grow_or_preempt(sequence, sequence.computed + count, plan):
+        items, running = plan.items, self.running
+        while len(items) < len(running) and plan.budget > 0:
+            sequence = running[len(items)]
+            count = sequence.tokens - sequence.computed
+            if count > 1:
+                count = self._chunk(sequence, plan)
+            tokens = sequence.computed + count
+            if tokens > sequence.settled and not self._grow_or_preempt(sequence, tokens, plan):
                 return
-            plan.add(sequence, count)
+            items.append((sequence, count))
+            plan.budget -= count
 
     def _chunk(self, sequence: Sequence, plan: Plan) -> int:
         count = sequence.tokens - sequence.computed
@@ -136,7 +159,7 @@ class Scheduler:
         plan.preempted.append(victim)
         self.pool.release(victim.holding)
         victim.state = State.WAITING
-        victim.computed = victim.fetched = 0
+        victim.computed = victim.fetched = victim.settled = 0
         victim.preemptions += 1
         self.counters.preemptions += 1
         self.waiting.push_front(victim)

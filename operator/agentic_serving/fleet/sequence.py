@@ -28,10 +28,12 @@ class Sequence:
         "first_token_s",
         "hashable",
         "holding",
+        "id",
         "preemptions",
         "ready_s",
         "request",
         "scheduled_s",
+        "settled",
         "state",
         "tokens",
         "urgency",
@@ -39,6 +41,7 @@ class Sequence:
 
     def __init__(self, request: Request, arrived_s: float, rank: int) -> None:
         self.request = request
+        self.id = request.id
         self.arrived_s = arrived_s
         #: Sort key: lower is scheduled first and preempted last. The rank keeps equal arrivals apart.
         self.urgency = (request.priority, arrived_s, rank)
@@ -46,6 +49,8 @@ class Sequence:
         self.holding = Holding()
         self.tokens = request.prompt_tokens
         self.computed = 0
+        #: Up to so many tokens `holding` stays as it is: nothing to take, nothing to give an identity.
+        self.settled = 0
         self.emitted = 0
         self.hashable = blocks(request.runs)
         self.preemptions = 0
@@ -54,10 +59,6 @@ class Sequence:
         self.cached: dict[Source, int] = {}
         self.scheduled_s: float | None = None
         self.first_token_s: float | None = None
-
-    @property
-    def id(self) -> str:
-        return self.request.id
 
     @property
     def remaining(self) -> int:

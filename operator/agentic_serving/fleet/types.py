@@ -135,14 +135,14 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One forward pass, or `n_steps` uniform ones."""
+    """One forward pass, or `n_steps` that are alike."""
 
     start_s: float
     end_s: float
     n_steps: int
-    prefill_tokens: int
-    decode_tokens: int  # of the first pass
-    scheduled: tuple[tuple[str, int], ...]  # (request id, tokens) of the first pass
+    prefill_tokens: int  # of one pass
+    decode_tokens: int  # of one pass
+    scheduled: tuple[tuple[str, int], ...]  # (request id, tokens) of one pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from itertools import count
 
 from agentic_serving.errors import Bug, InvalidInput
 from agentic_serving.fleet.replica import MANY_STEPS
-from agentic_serving.fleet.types import Finished, Stats
+from agentic_serving.fleet.types import Finished
 from agentic_serving.simulation.accounts import Accounts
 from agentic_serving.simulation.records import Result
 from agentic_serving.simulation.runs import Call, Run
 from agentic_serving.simulation.scripts import Script
-from agentic_serving.simulation.setup import Fleet, Setup
+from agentic_serving.simulation.setup import Setup
 from agentic_serving.simulation.views import Ended, Policy, ReplicaView
 from agentic_serving.simulation.workloads import Workload
 
@@ -68,7 +68,7 @@ class _World:
         self._arrivals = setup.arrivals(workload.scripts)
         self._upcoming = next(self._arrivals, None)
         self._replicas = setup.fleet.replicas()
-        self._views = [_view(i, setup.fleet) for i in range(setup.fleet.n_replicas)]
+        self._views = [self._view(i) for i in range(setup.fleet.n_replicas)]
         self._expected_s: list[float | None] = [None] * len(
             self._replicas
         )  # other events of a replica are void
@@ -168,6 +168,8 @@ class _World:
 
     def _dispatch(self) -> None:
         policy, now_s = self._policy, self._now_s
+        for view in self._views:
+            view.renew()
         if policy.ready(self._views, now_s):
             for turn in policy.order([call.view for call in self._waiting.values()], now_s):
                 index = policy.place(turn, self._views, now_s)
@@ -196,7 +198,7 @@ class _World:
         replica.admit(call.request(), self._now_s)
         view.turns += 1
         view.prompt_tokens += call.view.prompt_tokens
-        view.stats = replica.stats()
+        view.renew()
         if replica.step is None:
             self._idle.add(index)
         else:  # a step that was skipping ends earlier now
@@ -204,10 +206,19 @@ class _World:
 
     # Replicas
 
+    def _view(self, index: int) -> ReplicaView:
+        limits = self._setup.fleet.limits
+        return ReplicaView(
+            index=index,
+            cache_tokens=limits.usable_tokens,
+            block_size=limits.block_size,
+            max_seqs=limits.max_seqs,
+            read=lambda: self._replicas[index].stats(self._now_s),
+        )
+
     def _begin(self, index: int) -> None:
         replica = self._replicas[index]
         step = replica.begin(self._now_s, max_steps=MANY_STEPS)
-        self._views[index].stats = replica.stats()
         self._expect(index, replica.wake_s if step is None else step.end_s)
 
     def _expect(self, index: int, at_s: float | None) -> None:
@@ -224,19 +235,5 @@ class _World:
         replica = self._replicas[index]
         if replica.step is None:
             return  # KV that was being loaded has arrived
-        finished = replica.end().finished
-        self._views[index].stats = replica.stats()
-        for one in finished:
+        for one in replica.end().finished:
             self._finish(one)
-
-
-def _view(index: int, fleet: Fleet) -> ReplicaView:
-    limits = fleet.limits
-    free = limits.usable_blocks
-    return ReplicaView(
-        index=index,
-        cache_tokens=limits.usable_tokens,
-        block_size=limits.block_size,
-        max_seqs=limits.max_seqs,
-        stats=Stats(running=0, waiting=0, fetching=0, free_blocks=free, usable_blocks=free),
-    )

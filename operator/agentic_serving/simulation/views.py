@@ -6,8 +6,8 @@ what a tool will take, whether a session goes on: none of that is in here before
 
 # ruff: noqa: ARG002 - every policy is called alike, whatever it looks at
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from agentic_serving.capacity.runs import Runs
@@ -49,15 +49,28 @@ class ReplicaView:
         prompt_tokens: of those turns.
         cache_tokens: what its KV cache holds, as the engine reports it.
         max_seqs: how many requests it runs at the same time.
+        read: its gauges now; many policies never look at them.
     """
 
     index: int
     cache_tokens: int
     block_size: int
     max_seqs: int
-    stats: Stats
+    read: Callable[[], Stats] = field(repr=False, compare=False)
     turns: int = 0
     prompt_tokens: int = 0
+    _stats: Stats | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def stats(self) -> Stats:
+        """The engine's gauges."""
+        if self._stats is None:
+            self._stats = self.read()
+        return self._stats
+
+    def renew(self) -> None:
+        """Time has passed, or the replica has been given something."""
+        self._stats = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

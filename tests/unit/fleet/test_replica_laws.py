@@ -126,6 +126,57 @@ def test_fast_forward_equals_stepping(
         assert skipped[name].finished_s == pytest.approx(end.finished_s)
 
 
+@given(
+    drawn=st.lists(
+        st.tuples(
+            st.integers(0, 200).map(lambda gap: gap / 64),  # gap before it, s
+            st.integers(1, 300),  # prompt: up to 19 passes
+            st.integers(1, 20),  # answer
+            st.integers(0, 2),  # which shared beginning
+            st.integers(0, 30),  # blocks of it
+            st.integers(0, 0),
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    after_s=st.integers(0, 128).map(lambda after: after / 64),
+    tiered=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_passes_over_a_long_prompt_are_those_of_stepping_at_any_moment(
+    drawn: list[tuple[float, int, int, int, int, int]], after_s: float, tiered: bool
+) -> None:
+    """Gauges, times and the cache after an abort in the middle. Powers of two: sums are exact, moments coincide."""
+    limits = Limits(n_blocks=150, block_size=SIZE, max_batched_tokens=16, max_seqs=3)
+    profile = StepProfile(
+        name="exact",
+        source="test",
+        base_s=2**-6,
+        prefill_token_s=2**-10,
+        attention_s=2**-16,
+        sequence_s=2**-9,
+        context_token_s=2**-14,
+    )
+    seen = []
+    for advance in (by_stepping, Replica.advance):
+        node = Replica(limits, profile, tiers=tiers()[1:] if tiered else ())
+        found: list[object] = []
+        for at_s, item in workload(drawn, priority=False):
+            found += advance(node, at_s)
+            node.admit(item, at_s)
+            moment_s = at_s + after_s
+        found += advance(node, moment_s)
+        gauges = node.stats(moment_s)
+        found.append((gauges.running, gauges.waiting))
+        if node.step is not None and node.step.prefill_tokens:
+            found.append(gauges.free_blocks)
+        found.append(node.abort(item.id, moment_s))
+        node.check()
+        found += advance(node, 1e6)
+        seen.append((found, node.counters.prefix_hits, eviction_order(node)))
+    assert seen[0] == seen[1]
+
+
 class ReplicaMachine(RuleBasedStateMachine):
     """Any order of calls that a host may make."""
 

@@ -31,7 +31,9 @@ def replica(
 ) -> ReplicaView:
     blocks = tokens // 4
     stats = Stats(running=0, waiting=waiting, fetching=0, free_blocks=blocks - used, usable_blocks=blocks)
-    return ReplicaView(index=index, cache_tokens=tokens, block_size=4, max_seqs=4, stats=stats, turns=turns)
+    return ReplicaView(
+        index=index, cache_tokens=tokens, block_size=4, max_seqs=4, read=lambda: stats, turns=turns
+    )
 
 
 def view(

@@ -136,7 +136,7 @@ class Diary:
         return self._policy.order(waiting, now_s)
 
     def place(self, turn: TurnView, replicas: Sequence[ReplicaView], now_s: float) -> int | None:
-        self.seen.append((now_s, (turn, tuple(replace(one) for one in replicas))))
+        self.seen.append((now_s, (turn, tuple((replace(one), one.stats) for one in replicas))))
         index = self._policy.place(turn, replicas, now_s)
         self.decided.append((now_s, turn.id, index))
         return index

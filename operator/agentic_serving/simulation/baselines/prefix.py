@@ -24,13 +24,11 @@ class PrefixIndex:
     def __init__(self) -> None:
         self._seen: dict[int, BlockPool] = {}
 
-    def share(self, runs: Runs, replica: ReplicaView) -> float:
-        """Of the prompt's full blocks; 0 for a prompt without any."""
+    def shares(self, runs: Runs, replicas: Sequence[ReplicaView]) -> list[float]:
+        """What each has of the prompt's full blocks; 0 of a prompt without any."""
         total = blocks(runs)
-        pool = self._seen.get(replica.index)
-        if pool is None or not total:
-            return 0.0
-        return pool.match(runs, total)[0] / total
+        pools = [self._seen.get(one.index) for one in replicas]
+        return [pool.match(runs, total)[0] / total if pool and total else 0.0 for pool in pools]
 
     def add(self, runs: Runs, replica: ReplicaView) -> None:
         """The prompt goes to this replica."""
@@ -53,14 +51,15 @@ class Scorers(Forgetful):
         self._random = Random(seed)  # noqa: S311 - ties, not secrets
 
     def choose(self, turn: TurnView, open_: Sequence[ReplicaView], now_s: float) -> ReplicaView:
-        waiting = [one.stats.waiting for one in open_]
+        gauges = [one.stats for one in open_]
+        waiting = [one.waiting for one in gauges]
         least, span = min(waiting), max(waiting) - min(waiting)
         queue, kv, prefix = self._weights
         scores = [
-            queue * (1 - (one.stats.waiting - least) / span if span else 1.0)
-            + kv * (1 - one.stats.kv_usage)
-            + prefix * self._index.share(turn.runs, one)
-            for one in open_
+            queue * (1 - (one.waiting - least) / span if span else 1.0)
+            + kv * (1 - one.kv_usage)
+            + prefix * share
+            for one, share in zip(gauges, self._index.shares(turn.runs, open_), strict=True)
         ]
         best = max(scores)
         found = self._random.choice([one for one, score in zip(open_, scores, strict=True) if score == best])
@@ -88,7 +87,8 @@ class AffinityFilter:
         self._charged: dict[str, float] = {}  # by turn
 
     def choose(self, turn: TurnView, open_: Sequence[ReplicaView], now_s: float) -> ReplicaView:
-        shares = {one.index: self._index.share(turn.runs, one) for one in open_}
+        found = self._index.shares(turn.runs, open_)
+        shares = {one.index: share for one, share in zip(open_, found, strict=True)}
         sticky = [one for one in open_ if shares[one.index] >= self._threshold]
         found = self._least(open_)
         if sticky:
