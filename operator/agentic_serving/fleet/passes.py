@@ -7,8 +7,9 @@ every pass beside them. Simulations skip over them; the results are those of ste
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 
+from agentic_serving.fleet.plan import Plan
 from agentic_serving.fleet.profile import StepProfile
-from agentic_serving.fleet.scheduler import Plan, Scheduler
+from agentic_serving.fleet.scheduler import Scheduler
 from agentic_serving.fleet.types import Step
 
 __all__ = ["Passes", "one_pass"]

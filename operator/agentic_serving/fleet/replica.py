@@ -11,9 +11,10 @@ from agentic_serving.capacity.runs import cut
 from agentic_serving.errors import Bug, InvalidInput
 from agentic_serving.fleet.events import BlocksRemoved, CacheEvent
 from agentic_serving.fleet.passes import Passes, one_pass
+from agentic_serving.fleet.plan import Plan
 from agentic_serving.fleet.pool import Holding
 from agentic_serving.fleet.profile import StepProfile
-from agentic_serving.fleet.scheduler import Plan, Scheduler
+from agentic_serving.fleet.scheduler import Scheduler
 from agentic_serving.fleet.sequence import Sequence, State
 from agentic_serving.fleet.tiers import BlockLink, StoresOn, Tier
 from agentic_serving.fleet.types import Counters, Finished, Limits, Outcome, Request, Stats, Step

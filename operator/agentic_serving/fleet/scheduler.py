@@ -8,39 +8,17 @@ Left out: speculative tokens, encoder inputs, several cache groups, asynchronous
 """
 
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agentic_serving.capacity.runs import Runs, cut
+from agentic_serving.fleet.plan import Plan
 from agentic_serving.fleet.pool import BlockPool
 from agentic_serving.fleet.queue import make_queue
 from agentic_serving.fleet.sequence import Sequence, State
 from agentic_serving.fleet.tiers import BlockLink, Tier
 from agentic_serving.fleet.types import Admitted, Counters, Limits
 
-__all__ = ["Plan", "Scheduler"]
-
-
-@dataclass(slots=True)
-class Plan:
-    """One step in the making."""
-
-    now_s: float
-    budget: int  # tokens left
-    items: list[tuple[Sequence, int]] = field(default_factory=list)  # in the order of the running list
-    admitted: list[Admitted] = field(default_factory=list)
-    preempted: list[Sequence] = field(default_factory=list)
-
-    def add(self, sequence: Sequence, count: int) -> None:
-        self.items.append((sequence, count))
-        self.budget -= count
-
-    def drop(self, sequence: Sequence) -> None:
-        """A preempted request gives its tokens back to the step."""
-        for at, (item, count) in enumerate(self.items):
-            if item is sequence:
-                del self.items[at]
-                self.budget += count
-                return
+__all__ = ["Scheduler"]
 
 
 @dataclass(slots=True)

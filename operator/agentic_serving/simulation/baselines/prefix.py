@@ -28,7 +28,7 @@ class PrefixIndex:
         """What each has of the prompt's full blocks; 0 of a prompt without any."""
         total = blocks(runs)
         pools = [self._seen.get(one.index) for one in replicas]
-        return [pool.match(runs, total)[0] / total if pool and total else 0.0 for pool in pools]
+        return [pool.match(runs, total)[0] / total if pool is not None and total else 0.0 for pool in pools]
 
     def add(self, runs: Runs, replica: ReplicaView) -> None:
         """The prompt goes to this replica."""
@@ -87,8 +87,8 @@ class AffinityFilter:
         self._charged: dict[str, float] = {}  # by turn
 
     def choose(self, turn: TurnView, open_: Sequence[ReplicaView], now_s: float) -> ReplicaView:
-        found = self._index.shares(turn.runs, open_)
-        shares = {one.index: share for one, share in zip(open_, found, strict=True)}
+        of = self._index.shares(turn.runs, open_)
+        shares = {one.index: share for one, share in zip(open_, of, strict=True)}
         sticky = [one for one in open_ if shares[one.index] >= self._threshold]
         found = self._least(open_)
         if sticky:
