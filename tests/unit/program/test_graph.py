@@ -1,19 +1,16 @@
-"""program.graph: how conversations grow and break, sharing between sessions, bounds, laws, recorded sessions."""
+"""program.graph: how conversations grow and break, sharing between sessions, bounds, laws."""
 
 from itertools import accumulate
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentic_serving.errors import InvalidInput
-from agentic_serving.program.blocks import Block, blocks_of
+from agentic_serving.program.blocks import Block
 from agentic_serving.program.graph import SessionGraph
 from agentic_serving.program.hashing import ROOT, chained, content_hash
-from agentic_serving.workload import read
 
-_TRACES = Path(__file__).parents[2] / "traces"
 _KINDS = {
     "s": ("System", ""),
     "c": ("ToolCatalog", ""),
@@ -211,18 +208,3 @@ def test_its_own_prompt_counts_where_another_session_has_the_shorter_prefix() ->
     graph.observe("a", prompt(" ".join(words)), 0)
     graph.observe("b", prompt(" ".join([*words[:8], "u99"])), 1)
     assert graph.observe("a", prompt(" ".join([*words[:14], "u77"])), 2).reused == 140
-
-
-def test_recorded_sessions_reuse_what_the_trace_says() -> None:
-    """Ids of blocks as messages of 8 bytes (2 tokens): the first turns of four main sessions, against the ids alone."""
-    for program in read(_TRACES / "claude_code.jsonl")[:4]:
-        graph = SessionGraph(max_blocks=100_000)
-        last: list[int] = []
-        for turn in program.sessions[0].turns[:6]:
-            ids = [first + i for first, n in turn.runs for i in range(n)]
-            body = {"messages": [{"role": "user", "content": f"{i:08}"} for i in ids]}
-            delta = graph.observe("a", blocks_of(body), turn.start_s)
-            pairs = zip(last, ids, strict=False)
-            same = next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(last), len(ids)))
-            assert (delta.reused, delta.new) == (2 * same, 2 * (len(ids) - same))
-            last = ids
