@@ -1,0 +1,255 @@
+"""The ledger: LRU from the end of each prompt, shared prefixes once, nothing in use evicted, and learned corrections."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentic_serving.errors import InvalidInput
+from agentic_serving.program.ledger import Ledger
+
+
+def ledger(*capacities: int, max_sessions: int = 1000) -> Ledger:
+    made = Ledger(max_sessions=max_sessions)
+    for i, capacity in enumerate(capacities):
+        made.replica(f"r{i}", capacity)
+    return made
+
+
+def turn(led: Ledger, session: str, replica: str, prompt: int, answer: int = 0, **report: int) -> None:
+    led.begin(session, replica, prompt, 0.0)
+    led.end(session, replica, prompt + answer, 0.0, **report)
+    led.check()
+
+
+def test_a_session_is_warm_with_prompt_and_answer_where_it_was() -> None:
+    led = ledger(1000, 1000)
+    turn(led, "a", "r0", 100, 20)
+    assert (led.warm("a", "r0"), led.warm("a", "r1")) == (120, 0)
+    turn(led, "a", "r1", 300)
+    assert list(led.where("a").items()) == [("r1", 300), ("r0", 120)]
+
+
+def test_the_least_recently_used_goes_first_from_its_end() -> None:
+    led = ledger(1000)
+    for session in ("a", "b", "c"):
+        turn(led, session, "r0", 300)
+    turn(led, "a", "r0", 300)
+    led.begin("d", "r0", 250, 0.0)
+    led.check()
+    assert [led.warm(s, "r0") for s in "abcd"] == [300, 150, 300, 250]
+    assert (led.busy("r0"), led.idle("r0")) == (250, 750)
+
+
+def test_what_is_in_use_is_not_evicted() -> None:
+    led = ledger(1000)
+    led.begin("a", "r0", 600, 0.0)
+    turn(led, "b", "r0", 300)
+    led.begin("c", "r0", 700, 0.0)
+    led.check()
+    assert (led.warm("a", "r0"), led.warm("b", "r0"), led.busy("r0")) == (600, 0, 1300)
+
+
+def test_a_cancelled_turn_leaves_what_was_there_before() -> None:
+    led = ledger(1000)
+    turn(led, "a", "r0", 200)
+    for session in ("a", "b"):
+        led.begin(session, "r0", 400, 0.0)
+        led.cancel(session, "r0", 0.0)
+        led.check()
+    assert (led.warm("a", "r0"), dict(led.where("b")), led.busy("r0"), led.idle("r0")) == (200, {}, 0, 200)
+
+
+def test_turns_of_one_session_at_once_count_as_the_largest() -> None:
+    led = ledger(1000)
+    led.begin("a", "r0", 200, 0.0)
+    led.begin("a", "r0", 500, 0.0)
+    led.begin("a", "r0", 100, 0.0)
+    assert led.busy("r0") == 500
+    led.end("a", "r0", 510, 0.0)
+    led.cancel("a", "r0", 0.0)
+    assert (led.busy("r0"), led.idle("r0")) == (510, 0)
+    led.cancel("a", "r0", 0.0)
+    led.check()
+    assert (led.busy("r0"), led.warm("a", "r0")) == (0, 510)
+
+
+def test_siblings_share_their_prefix_once() -> None:
+    led = ledger(2000)
+    turn(led, "parent", "r0", 500)
+    for child in ("c1", "c2", "c3"):
+        led.begin(child, "r0", 600, 0.0, shared=("parent", 400))
+        led.check()
+    assert led.busy("r0") == 400 + 3 * 200
+    assert led.warm("parent", "r0") == 500
+    for child in ("c1", "c2", "c3"):
+        led.end(child, "r0", 650, 0.0)
+        led.check()
+    assert led.idle("r0") == 500 + 3 * 250
+    led.begin("big", "r0", 1400, 0.0)
+    led.check()
+    # of 1,250 idle tokens 600 stay: the shared prefix, and the end of what was used last
+    assert [led.warm(s, "r0") for s in ("parent", "c1", "c2", "c3")] == [400, 400, 400, 600]
+
+
+def test_a_prefix_is_warm_for_a_session_whose_own_part_is_gone() -> None:
+    led = ledger(1000)
+    turn(led, "parent", "r0", 400)
+    led.begin("child", "r0", 500, 0.0, shared=("parent", 400))
+    led.end("child", "r0", 500, 0.0)
+    turn(led, "parent", "r0", 400)
+    turn(led, "other", "r0", 600)
+    assert led.warm("child", "r0") == 400
+    turn(led, "other", "r0", 1000)
+    assert dict(led.where("child")) == {}
+    assert dict(led.where("parent")) == {}
+
+
+def test_what_a_compaction_leaves_behind_keeps_its_place_and_is_warm_for_nobody() -> None:
+    led = ledger(1000)
+    turn(led, "a", "r0", 500)
+    turn(led, "b", "r0", 300)
+    led.begin("a", "r0", 200, 0.0, shared=("a", 100))
+    led.end("a", "r0", 200, 0.0)
+    led.check()
+    assert (led.warm("a", "r0"), led.idle("r0")) == (200, 900)
+    turn(led, "c", "r0", 400)
+    assert [led.warm(s, "r0") for s in "abc"] == [200, 300, 400]
+
+
+def test_a_dropped_session_holds_its_memory_until_it_is_evicted() -> None:
+    led = ledger(1000)
+    turn(led, "a", "r0", 500)
+    led.drop("a")
+    led.check()
+    assert (led.warm("a", "r0"), led.idle("r0")) == (0, 500)
+    turn(led, "b", "r0", 1000)
+    assert led.idle("r0") == 1000
+
+
+def test_a_replica_that_is_gone_holds_nothing_and_late_ends_do_no_harm() -> None:
+    led = ledger(1000, 500)
+    led.begin("a", "r0", 100, 0.0)
+    turn(led, "a", "r1", 100)
+    led.gone("r0")
+    led.end("a", "r0", 120, 0.0)
+    led.check()
+    assert (dict(led.where("a")), led.total_capacity, led.capacity("r0")) == ({"r1": 100}, 500, 0)
+    with pytest.raises(InvalidInput, match="replica"):
+        led.begin("a", "r0", 100, 0.0)
+
+
+def test_a_smaller_capacity_evicts() -> None:
+    led = ledger(1000)
+    turn(led, "a", "r0", 500)
+    turn(led, "b", "r0", 500)
+    led.replica("r0", 600)
+    assert (led.warm("a", "r0"), led.warm("b", "r0"), led.total_capacity) == (100, 500, 600)
+
+
+def test_sessions_beyond_the_bound_are_forgotten() -> None:
+    led = ledger(10_000, max_sessions=10)
+    for i in range(50):
+        turn(led, f"s{i}", "r0", 1)
+    assert sum(bool(led.where(f"s{i}")) for i in range(50)) == 10
+
+
+def test_unexplained_losses_shrink_the_belief_in_a_full_replica_and_hits_restore_it() -> None:
+    led = ledger(1000)
+    for i in range(400):
+        name = f"s{i % 2}"
+        expected = led.warm(name, "r0")
+        turn(led, name, "r0", 400, cached=0, expected=expected)
+    assert 500 <= led.capacity("r0") < 900
+    shrunk = led.capacity("r0")
+    for _ in range(600):
+        expected = led.warm("s0", "r0")
+        turn(led, "s0", "r0", 400, cached=expected, expected=expected)
+    assert led.capacity("r0") > shrunk + 100
+
+
+def test_a_client_that_edits_its_prompts_does_not_shrink_an_empty_replica() -> None:
+    led = ledger(100_000)
+    for _ in range(200):
+        turn(led, "a", "r0", 400, cached=0, expected=led.warm("a", "r0"))
+    assert led.capacity("r0") == 100_000
+    assert led.error > 0.9
+
+
+class Brute:
+    """The same in single tokens: a list of (session, position), the next to be evicted first; no sharing."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.idle: list[tuple[str, int]] = []
+        self.busy: dict[str, int] = {}
+
+    def warm(self, session: str) -> int:
+        return self.busy.get(session) or sum(name == session for name, _ in self.idle)
+
+    def begin(self, session: str, tokens: int) -> None:
+        had = self.warm(session)
+        self.idle = [
+            (name if at < tokens else "", at) if name == session else (name, at) for name, at in self.idle
+        ]
+        self.idle = [one for one in self.idle if one[0] != session]
+        self.busy[session] = max(tokens, min(had, tokens))
+        self.room()
+
+    def end(self, session: str, tokens: int) -> None:
+        del self.busy[session]
+        self.idle += [(session, at) for at in reversed(range(tokens))]
+        self.room()
+
+    def room(self) -> None:
+        while self.idle and len(self.idle) + sum(self.busy.values()) > self.capacity:
+            self.idle.pop(0)
+
+
+STEPS = st.lists(st.tuples(st.sampled_from("abcde"), st.integers(1, 30), st.integers(0, 8)), max_size=60)
+
+
+@given(STEPS, st.integers(10, 90))
+@settings(deadline=None)
+def test_it_is_lru_as_a_list_of_tokens_is(steps: list[tuple[str, int, int]], capacity: int) -> None:
+    led, brute = ledger(capacity), Brute(capacity)
+    for session, tokens, more in steps:
+        if session in brute.busy:
+            size = brute.busy[session] + more
+            led.end(session, "r0", size, 0.0)
+            brute.end(session, size)
+        else:
+            led.begin(session, "r0", tokens, 0.0)
+            brute.begin(session, tokens)
+        led.check()
+        assert {s: led.warm(s, "r0") for s in "abcde"} == {s: brute.warm(s) for s in "abcde"}
+        assert led.idle("r0") == len(brute.idle)
+
+
+CALLS: list[Callable[[Ledger, str, str, str, int], None]] = [
+    lambda led, a, b, r, n: led.begin(a, r, n, 0.0),
+    lambda led, a, b, r, n: led.begin(a, r, n, 0.0, shared=(b, n // 2)),
+    lambda led, a, b, r, n: led.begin(a, r, n, 0.0, shared=(b, n)),
+    lambda led, a, b, r, n: led.end(a, r, n, 0.0),
+    lambda led, a, b, r, n: led.end(a, r, n, 0.0, cached=n // 3, expected=n // 2),
+    lambda led, a, b, r, n: led.cancel(a, r, 0.0),
+    lambda led, a, b, r, n: led.drop(a),
+    lambda led, a, b, r, n: (led.gone(r), led.replica(r, 40 + n))[1],
+]
+NAMES = st.sampled_from(["a", "b", "c", "d", "e", "f"])
+ANY = st.tuples(st.sampled_from(CALLS), NAMES, NAMES, st.sampled_from(["r0", "r1"]), st.integers(0, 60))
+
+
+@given(st.lists(ANY, max_size=80))
+@settings(deadline=None, max_examples=300)
+def test_any_order_of_calls_keeps_the_books(
+    calls: list[tuple[Callable[[Ledger, str, str, str, int], None], str, str, str, int]],
+) -> None:
+    led = ledger(100, 60, max_sessions=4)
+    for call, a, b, replica, tokens in calls:
+        call(led, a, b, replica, tokens)
+        led.check()
+        for name in ("r0", "r1"):
+            assert led.idle(name) == 0 or led.busy(name) + led.idle(name) <= led.capacity(name)
+            assert all(led.where(s).get(name, 0) == led.warm(s, name) for s in "abcdef")
