@@ -5,7 +5,7 @@ every pass beside them. Simulations skip over them; the results are those of ste
 """
 
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agentic_serving.fleet.plan import Plan
 from agentic_serving.fleet.profile import StepProfile
@@ -48,7 +48,7 @@ class Passes:
     def cut(self, n_steps: int) -> None:
         """Set how many passes it has."""
         if n_steps != self.step.n_steps:
-            self.step = replace(self.step, n_steps=n_steps, end_s=self.end_s(n_steps))
+            self.step = self.step._replace(n_steps=n_steps, end_s=self.end_s(n_steps))
 
     def extend(self, scheduler: Scheduler, wake_s: float | None, most: int) -> None:
         """As many passes as are like the first, at most `most`; `wake_s`: when a load comes in."""

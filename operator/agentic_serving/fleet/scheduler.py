@@ -59,7 +59,7 @@ class Scheduler:
         if tokens <= sequence.settled:
             return True
         holding, size = sequence.holding, self.limits.block_size
-        need = -(-tokens // size) - holding.blocks
+        need = -(-tokens // size) - holding.hashed - holding.private
         if need > 0:
             if need > self.pool.free:
                 return False
@@ -280,7 +280,8 @@ class Scheduler:
         if self.tiers or sequence.request.remote_tokens:
             counters.external_queries += sequence.request.prompt_tokens - local
             counters.external_hits += sum(sequence.cached.values()) - local
-        counters.cached.update(sequence.cached)
+        for source, tokens in sequence.cached.items():
+            counters.cached[source] += tokens
 
     def _commit(self, sequence: Sequence, tokens: int) -> None:
         """Blocks that `tokens` tokens fill can be hit from now on."""

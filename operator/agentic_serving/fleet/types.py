@@ -1,9 +1,12 @@
-"""What goes into a replica and what comes out of it: plain values. Times are seconds on the host's clock."""
+"""What goes into a replica and what comes out of it: plain values. Times are seconds on the host's clock.
+
+What comes out of every step is a named tuple: a frozen dataclass takes several times as long to make.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from agentic_serving.capacity.runs import Runs, check_runs
 from agentic_serving.errors import InvalidInput
@@ -133,8 +136,7 @@ class Admitted:
     cached: Mapping[Source, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One forward pass, or `n_steps` that are alike."""
 
     start_s: float
@@ -145,8 +147,7 @@ class Step:
     scheduled: tuple[tuple[str, int], ...]  # (request id, tokens) of one pass
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a step brought. Tokens count for the answer; a request that was aborted during the step has none."""
 
     end_s: float
@@ -157,8 +158,7 @@ class Outcome:
     events: tuple[CacheEvent, ...]  # empty unless the replica records them
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(NamedTuple):
     """Gauges, counted as vLLM counts them."""
 
     running: int

@@ -125,15 +125,13 @@ class ThunderLedger:
     def _free(self, replicas: Sequence[ReplicaView], now_s: float, *, decayed: bool) -> dict[int, float]:
         free = {view.index: float(view.cache_tokens) for view in replicas}
         for program in self._programs.values():
-            if program.replica is not None:
-                weight = self._weight(program, now_s, decayed=decayed)
-                free[program.replica] -= weight * program.size + self._overhead
+            if program.replica is None:
+                continue
+            tokens = float(program.size)
+            if not program.reasoning:
+                tokens *= math.exp2(program.since_s - now_s) if decayed else self._acting_weight
+            free[program.replica] -= tokens + self._overhead
         return free
-
-    def _weight(self, program: _Program, now_s: float, *, decayed: bool) -> float:
-        if program.reasoning:
-            return 1.0
-        return math.exp2(program.since_s - now_s) if decayed else self._acting_weight
 
     def _pause(self, index: int, free: float, now_s: float) -> None:
         here = [one for one in self._programs.values() if one.replica == index and not one.marked]
