@@ -15,6 +15,7 @@ from agentic_serving.cli.model import model
 from agentic_serving.cli.operator import operator
 from agentic_serving.cli.render import render_command
 from agentic_serving.cli.replay import replay
+from agentic_serving.cli.simulate import simulate
 from agentic_serving.cli.validate import validate
 from agentic_serving.errors import AgenticServingError
 
@@ -31,7 +32,7 @@ def cli() -> None:
     """
 
 
-for command in (render_command, validate, explain, diff, model, replay, operator):
+for command in (render_command, validate, explain, diff, model, replay, simulate, operator):
     cli.add_command(command)
 
 

@@ -1,0 +1,165 @@
+"""From the options of `simulate` and `plan` to programs and replicas."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import yaml
+
+from agentic_serving.errors import InvalidInput
+from agentic_serving.fleet.profile import StepProfile, parse_profile
+from agentic_serving.fleet.profiles import NAMED, find_profile
+from agentic_serving.fleet.types import Limits
+from agentic_serving.simulation import Gaps
+from agentic_serving.simulation.equipment import Equipment, Hardware, equipment
+from agentic_serving.simulation.halves import of_half
+from agentic_serving.simulation.pool import usable_cores
+from agentic_serving.simulation.programs import check_one_block_size, repeated
+from agentic_serving.workload import Program, read, totals
+
+__all__ = ["Inputs", "about", "jobs", "read_inputs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Programs, their gaps, and the replicas that they run on."""
+
+    programs: tuple[Program, ...]
+    gaps: Gaps
+    equipment: Equipment
+    seeds: tuple[int, ...]
+    horizon_s: float
+    warmup_s: float
+    announce_ends: bool
+
+
+def read_inputs(given: Mapping[str, Any]) -> Inputs:
+    """Raises: InvalidInput: an option, a trace or a profile is no good."""
+    for name in ("seeds", "laps", "max_seqs", "max_batched_tokens", "tensor"):
+        if given[name] < 1:
+            raise InvalidInput(_option(name), "must be at least 1")
+    for name in ("tool_scale", "human_scale"):
+        if given[name] < 0:
+            raise InvalidInput(_option(name), "must not be negative")
+    programs = _programs(given)
+    return Inputs(
+        programs=programs,
+        gaps=Gaps(tool_scale=given["tool_scale"], human_scale=given["human_scale"], max_s=given["max_gap"]),
+        equipment=_equipment(given, check_one_block_size(programs)),
+        seeds=tuple(range(given["seed"], given["seed"] + given["seeds"])),
+        horizon_s=inf if given["horizon"] is None else given["horizon"],
+        warmup_s=given["warmup"],
+        announce_ends=not given["silent_ends"],
+    )
+
+
+def jobs(given: Mapping[str, Any]) -> int:
+    """Raises: InvalidInput: fewer than one."""
+    wanted = given["jobs"]
+    if wanted is not None and wanted < 1:
+        raise InvalidInput("--jobs", "must be at least 1")
+    return usable_cores() if wanted is None else int(wanted)
+
+
+def about(inputs: Inputs, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report says of where it comes from."""
+    found, replica = totals(inputs.programs), inputs.equipment
+    return {
+        "workload": {
+            "traces": [str(path) for path in given["traces"]],
+            "half": given["half"],
+            "laps": given["laps"],
+            "programs": found.programs,
+            "sessions": found.sessions,
+            "turns": found.turns,
+            "promptTokens": found.prompt_tokens,
+            "outputTokens": found.output_tokens,
+            "toolScale": inputs.gaps.tool_scale,
+            "humanScale": inputs.gaps.human_scale,
+            "maxGapSeconds": inputs.gaps.max_s,
+        },
+        "replica": {
+            "cacheTokens": replica.limits.usable_tokens,
+            "blockTokens": replica.limits.block_size,
+            "maxSeqs": replica.limits.max_seqs,
+            "maxBatchedTokens": replica.limits.max_batched_tokens,
+            "profile": replica.profile.name,
+            "profileSource": replica.profile.source,
+            "model": given["model"],
+            "accelerator": given["accelerator"],
+            "tensor": given["tensor"],
+        },
+        "seeds": list(inputs.seeds),
+        "horizonSeconds": inputs.horizon_s,
+        "warmupSeconds": inputs.warmup_s,
+        "endsAnnounced": inputs.announce_ends,
+        "assumptions": list(replica.assumptions),
+    }
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _programs(given: Mapping[str, Any]) -> tuple[Program, ...]:
+    wanted = given["sessions"]
+    if not given["traces"]:
+        raise InvalidInput("--trace", "is needed: a file or folder of recorded programs")
+    if wanted is not None and wanted < 1:
+        raise InvalidInput("--sessions", "must be at least 1")
+    found = tuple(program for path in given["traces"] for program in read(path))
+    if given["half"] != "all":
+        found = of_half(found, given["half"])
+    if not found:
+        raise InvalidInput("--half", f"{given['half']}: none of the programs is in it")
+    if wanted is not None and wanted < len(found):
+        drawn = set(Random(given["seed"]).sample(range(len(found)), wanted))  # noqa: S311 - a workload, not a secret
+        found = tuple(program for i, program in enumerate(found) if i in drawn)
+    return repeated(found, given["laps"])
+
+
+def _equipment(given: Mapping[str, Any], block_size: int) -> Equipment:
+    model, preset = given["model"], given["accelerator"]
+    if (model is None) != (preset is None):
+        raise InvalidInput("--model", "and --accelerator go together")
+    if given["cache_tokens"] is not None and given["cache_tokens"] < 1:
+        raise InvalidInput("--cache-tokens", "must be at least 1")
+    profile = None if given["profile"] is None else _profile(given["profile"])
+    if model is None:
+        if given["cache_tokens"] is None:
+            raise InvalidInput(
+                "--cache-tokens", "or --model and --accelerator: say what one replica's KV cache holds"
+            )
+        profile = profile or NAMED["sketch"]
+    limits = Limits(
+        n_blocks=2,  # the cache's follow
+        block_size=block_size,
+        max_seqs=given["max_seqs"],
+        max_batched_tokens=given["max_batched_tokens"],
+    )
+    hardware = None if model is None else Hardware(model=model, accelerator=preset, tensor=given["tensor"])
+    try:
+        return equipment(limits, hardware=hardware, cache_tokens=given["cache_tokens"], profile=profile)
+    except InvalidInput as error:
+        raise InvalidInput(_option(error.field), error.message) from None
+
+
+def _profile(name: str) -> StepProfile:
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml", ".json"):
+        return find_profile(name, field="--profile")
+    try:
+        text = path.read_text(encoding="utf-8")
+        data: object = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise InvalidInput("--profile", f"{path}: {error.strerror or error}") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise InvalidInput("--profile", f"{path}: {error}") from None
+    if not isinstance(data, dict):
+        raise InvalidInput("--profile", f"{path}: expected a mapping with base_s, prefill_token_s, ...")
+    found = parse_profile(data, field=f"--profile: {path}")
+    return found if "name" in data else replace(found, name=path.stem)
