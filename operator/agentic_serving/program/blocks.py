@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from math import ceil
 from typing import Any
 
 from agentic_serving.program.hashing import ROOT, chained, content_hash
@@ -55,19 +54,19 @@ def blocks_of(
             block of unknown size that is known by its id.
         memo: of the session, if it is known: its last prompt, from which this one may go on. It is replaced by this one.
     """
-    made = Prompt()
+    made = Prompt(tokens_per_byte)
     for block in after:
-        made.add(block)
+        made.append(block, block.content, block.chain, block.n_bytes)
     if not isinstance(body, dict):
         return made
     previous = previous_response(body)
     if previous is not None and made:
         answer = Part("Turn", "assistant", previous.encode("utf-8", "surrogatepass"))
-        _extend(made, [answer, *_whole(body, _groups(entries_of(body), template), template)], tokens_per_byte)
+        _extend(made, [answer, *_whole(body, _groups(entries_of(body), template), template)])
     elif memo is not None:
         return _remembered(body, template, memo, tokens_per_byte)
     else:
-        _extend(made, _whole(body, _groups(entries_of(body), template), template), tokens_per_byte)
+        _extend(made, _whole(body, _groups(entries_of(body), template), template))
     return made
 
 
@@ -86,19 +85,18 @@ def _whole(body: dict[str, Any], groups: list[list[Part]], template: Template) -
     return ordered(head_of(body), turns, template)
 
 
-def _extend(made: Prompt, found: Iterable[Part], tokens_per_byte: float) -> None:
+def _extend(made: Prompt, found: Iterable[Part]) -> None:
     chain = made.chains[-1] if made else ROOT
     for part in found:
         content = content_hash(part.kind + part.role, part.content)
         chain = chained(chain, content)
-        n_bytes = len(part.content)
-        made.append(part, content, chain, n_bytes, ceil(n_bytes * tokens_per_byte))
+        made.append(part, content, chain, len(part.content))
 
 
 def _remembered(body: dict[str, Any], template: Template, memo: Memo, tokens_per_byte: float) -> Prompt:
     entries = entries_of(body)
     fingers = fingerprints(body, entries, template)
-    made = Prompt()
+    made = Prompt(tokens_per_byte)
     n_entries, n_blocks = memo.known(fingers)
     groups = _groups(entries[n_entries:], template)
     if template.reasoning == "last" and any(part.asked for group in groups for part in group):
@@ -106,12 +104,12 @@ def _remembered(body: dict[str, Any], template: Template, memo: Memo, tokens_per
         groups = _groups(entries[:n_entries], template) + groups
         n_entries = n_blocks = 0
     if n_entries:
-        made.begin(memo.prompt, n_blocks, tokens_per_byte)
-        _extend(made, [part for group in groups for part in group], tokens_per_byte)
+        made.begin(memo.prompt, n_blocks)
+        _extend(made, [part for group in groups for part in group])
         ends = {places: blocks for places, blocks in memo.places() if places <= n_entries}
     else:
         groups = written(groups, template)
-        _extend(made, _whole(body, groups, template), tokens_per_byte)
+        _extend(made, _whole(body, groups, template))
         n_blocks, ends = len(made) - sum(map(len, groups)), {}
     ends |= _ends(groups, template, n_entries, n_blocks)
     memo.keep(made, fingers, ends)

@@ -6,6 +6,7 @@ Rules of thumb where content alone cannot tell: a person who goes back to the fi
 from typing import Literal
 
 from agentic_serving.program.graph_path import MERGED, Path
+from agentic_serving.program.prompt import tokens_of
 
 __all__ = ["Divergence", "dropped_reasoning", "why"]
 
@@ -26,7 +27,7 @@ def why(was: Path, kept: int, path: Path, mine: int) -> Divergence:
     if _only_reasoning_gone(was, kept, path, mine):
         return "dropped reasoning"
     head = was.head()
-    shorter = sum(path.tokens) < sum(was.tokens)
+    shorter = sum(path.sizes) * path.tokens_per_byte < sum(was.sizes) * was.tokens_per_byte
     if _again(was, kept, path, mine):
         return "compaction" if shorter else "edit"  # what was left out, or cut, is not what changed
     if kept <= head + 1 and shorter:
@@ -39,11 +40,12 @@ def dropped_reasoning(was: Path, kept: int, path: Path, mine: int) -> int:
     if kept == len(was):
         return 0
     now = set(path.contents[mine:])
-    return sum(
-        was.tokens[i]
+    gone = sum(
+        was.sizes[i]
         for i in range(kept, len(was))
         if was.kind(i) == "Reasoning" and was.contents[i] != MERGED and was.contents[i] not in now
     )
+    return tokens_of(gone, was.tokens_per_byte)
 
 
 def _again(was: Path, kept: int, path: Path, mine: int) -> bool:

@@ -18,7 +18,7 @@ from agentic_serving.program.prompt import Block
 
 __all__ = ["Delta", "Divergence", "Match", "SessionGraph"]
 
-#: Sessions looked at for the longest common prefix, and for who has what another one leaves behind.
+#: Sessions looked at for the longest common prefix; for who has what another one leaves behind, and whose child a new one is.
 _CANDIDATES, _HEIRS = 8, 256
 
 
@@ -79,7 +79,6 @@ class SessionGraph:
         self._max_blocks = max_blocks
         self._sessions: OrderedDict[str, _Live] = OrderedDict()  # the one seen longest ago first
         self._anchors = Anchors(self._holders)
-        self._roots: set[str] = set()  # sessions without a parent
         self._now_s = 0.0
 
     def __len__(self) -> int:
@@ -117,15 +116,14 @@ class SessionGraph:
             return None
         other = self._sessions[base].path
         kept, _ = other.common(places)
-        whole = sum(other.tokens[other.head() :])
-        beyond = sum(other.tokens[other.head() : kept])
-        return Match(base, sum(path.tokens[:shared]), beyond / whole if whole else 0.0)
+        head = other.head()
+        whole, beyond = other.tokens(head), other.tokens(head, max(head, kept))
+        return Match(base, path.tokens(0, shared), beyond / whole if whole else 0.0)
 
     def remove(self, session: str) -> bool:
         """The session has ended; False if it was not there."""
         live = self._sessions.pop(session, None)
         if live is not None:
-            self._roots.discard(session)
             self._anchors.drop(session, live.path.anchors())
         return live is not None
 
@@ -146,7 +144,8 @@ class SessionGraph:
         if len(self._sessions) > self._max_sessions:
             raise Bug("more sessions than allowed")
         for session, live in self._sessions.items():
-            lengths = {len(getattr(live.path, name)) for name in Path.__slots__}
+            path = live.path
+            lengths = {len(column) for column in (path.chains, path.contents, path.sizes, path.kinds)}
             if len(lengths) != 1 or len(live.path) > self._max_blocks:
                 raise Bug(f"path of {session} is uneven or too long")
         self._anchors.check({session: live.path.anchors() for session, live in self._sessions.items()})
@@ -180,12 +179,12 @@ class SessionGraph:
         kept, mine = was.common(places)
         if live is not None and mine >= shared:
             base, shared = session, mine
-        reused = sum(path.tokens[:shared])
+        reused = path.tokens(0, shared)
         divergence = _why(live, kept, path, mine, forked=base is not None)
         return Delta(
-            new=sum(path.tokens) - reused,
+            new=path.tokens(shared),
             reused=reused,
-            lost=sum(was.tokens[kept:]),
+            lost=was.tokens(kept),
             reasoning=dropped_reasoning(was, kept, path, mine),
             divergence=divergence,
             base=base if reused else None,
@@ -202,9 +201,10 @@ class SessionGraph:
         for session in alike:
             if (parent := self._sessions[session].parent) in self._sessions:
                 return parent
-        if alike or len(self._roots) != 1:
+        if alike or len(self._sessions) > _HEIRS:
             return None
-        return next(iter(self._roots))
+        roots = [session for session, live in self._sessions.items() if live.parent is None]
+        return roots[0] if len(roots) == 1 else None
 
     def _store(self, session: str, live: _Live, path: Path) -> None:
         before = live.path.anchors()
@@ -215,10 +215,7 @@ class SessionGraph:
         self._sessions.move_to_end(session)
         self._anchors.drop(session, before - after)
         self._anchors.add(session, after - before)
-        if live.parent is None:
-            self._roots.add(session)
-        else:
-            self._roots.discard(session)
+        if live.parent is not None:
             self._tell(live.parent, live)
         while len(self._sessions) > self._max_sessions:
             self.remove(next(iter(self._sessions)))

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 from agentic_serving.program.normalise import BlockKind, Role
-from agentic_serving.program.prompt import Block, columns, kind_of, role_of
+from agentic_serving.program.prompt import Block, columns, kind_of, role_of, tokens_of
 
 __all__ = ["MERGED", "Path"]
 
@@ -14,20 +14,28 @@ MERGED = 0
 
 
 class Path:
-    """The boundaries of a prompt's blocks: chain, content (32 bits), tokens and kind of each.
+    """The boundaries of a prompt's blocks: chain, content (32 bits), bytes and kind of each.
 
     Equal chains mean equal prefixes, so boundaries may be dropped: what is left still compares exactly at its own places.
     """
 
-    __slots__ = ("chains", "contents", "kinds", "tokens")
+    __slots__ = ("chains", "contents", "kinds", "sizes", "tokens_per_byte")
 
     def __init__(self, blocks: Sequence[Block] = ()) -> None:
         prompt = columns(blocks)  # shared with it until boundaries are merged
         self.chains, self.contents = prompt.chains, prompt.contents
-        self.tokens, self.kinds = prompt.tokens, prompt.kinds
+        self.sizes, self.kinds = prompt.sizes, prompt.kinds
+        self.tokens_per_byte = prompt.tokens_per_byte
 
     def __len__(self) -> int:
         return len(self.chains)
+
+    def tokens(self, start: int = 0, stop: int | None = None) -> int:
+        """Estimated, of the boundaries from `start` to before `stop`: those of a prefix and of the rest add up to the whole."""
+        return self._prefix(len(self) if stop is None else stop) - self._prefix(start)
+
+    def _prefix(self, stop: int) -> int:
+        return tokens_of(sum(self.sizes[:stop]), self.tokens_per_byte)
 
     def kind(self, index: int) -> BlockKind:
         return kind_of(self.kinds[index])
@@ -62,11 +70,11 @@ class Path:
 
     def _pair(self, first: int, last: int) -> None:
         end = first + (last - first) // 2 * 2
-        pairs = zip(self.tokens[first:end:2], self.tokens[first + 1 : end : 2], strict=True)
+        pairs = zip(self.sizes[first:end:2], self.sizes[first + 1 : end : 2], strict=True)
         sums = array("I", [min(a + b, 0xFFFFFFFF) for a, b in pairs])
         self.chains = self.chains[:first] + self.chains[first + 1 : end : 2] + self.chains[end:]
         self.kinds = self.kinds[:first] + self.kinds[first + 1 : end : 2] + self.kinds[end:]
-        self.tokens = self.tokens[:first] + sums + self.tokens[end:]
+        self.sizes = self.sizes[:first] + sums + self.sizes[end:]
         self.contents = self.contents[:first] + array("I", [MERGED]) * len(sums) + self.contents[end:]
 
     def anchors(self) -> set[int]:

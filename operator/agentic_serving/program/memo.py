@@ -18,7 +18,7 @@ __all__ = ["Memo", "fingerprints"]
 _PLAIN = 2
 #: A mark this many messages before the end: clients move the caching marks of the last one to three user messages.
 _BACK = (1, 2, 4, 8, 16)
-#: 21 KiB. A longer prompt is read whole every time.
+#: 17 KiB. A longer prompt is read whole every time.
 _MOST_BLOCKS = 1024
 _MASK = 0xFFFFFFFFFFFFFFFF
 
@@ -36,7 +36,7 @@ def fingerprints(body: Mapping[str, Any], entries: Sequence[Any], template: Temp
 
 
 class Memo:
-    """One session's last prompt, and up to five places in it from which a next one may go on: 21 bytes a block, shared with the
+    """One session's last prompt, and up to five places in it from which a next one may go on: 17 bytes a block, shared with the
     graph, and 250 bytes."""
 
     __slots__ = ("_marks", "prompt")

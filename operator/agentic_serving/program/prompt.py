@@ -1,14 +1,14 @@
-"""The blocks of a prompt, in columns: 21 bytes a block, shared by whoever keeps the prompt (graph, memo)."""
+"""The blocks of a prompt, in columns: 17 bytes a block, shared by whoever keeps the prompt (graph, memo)."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import overload
 
 from agentic_serving.program.normalise import BlockKind, Part, Role
 
-__all__ = ["Block", "Prompt", "columns", "kind_of", "role_of"]
+__all__ = ["Block", "Prompt", "columns", "kind_of", "role_of", "tokens_of"]
 
 _KINDS: tuple[BlockKind, ...] = ("System", "ToolCatalog", "Turn", "Reasoning")
 _ROLES: tuple[Role, ...] = ("", "user", "assistant", "tool")
@@ -39,14 +39,18 @@ class Block:
 
 
 class Prompt(Sequence[Block]):
-    """A sequence of blocks. Its columns are shared, so nobody changes them once it is made."""
+    """A sequence of blocks. Its columns are shared, so nobody changes them once it is made.
 
-    __slots__ = ("chains", "contents", "kinds", "sizes", "tokens")
+    Args:
+        tokens_per_byte: by which all its tokens are estimated.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("chains", "contents", "kinds", "sizes", "tokens_per_byte")
+
+    def __init__(self, tokens_per_byte: float = 1.0) -> None:
+        self.tokens_per_byte = tokens_per_byte
         self.chains = array("Q")
         self.contents = array("I")
-        self.tokens = array("I")
         self.sizes = array("I")
         self.kinds = bytearray()
 
@@ -75,21 +79,15 @@ class Prompt(Sequence[Block]):
         """Of all blocks together."""
         return sum(self.sizes)
 
-    def begin(self, of: "Prompt", blocks: int, tokens_per_byte: float) -> None:
-        """Start with the first blocks of another prompt; their tokens are estimated anew."""
+    def begin(self, of: "Prompt", blocks: int) -> None:
+        """Start with the first blocks of another prompt."""
         self.chains, self.contents = of.chains[:blocks], of.contents[:blocks]
         self.sizes, self.kinds = of.sizes[:blocks], of.kinds[:blocks]
-        self.tokens = array("I", [min(ceil(n * tokens_per_byte), _MOST) for n in self.sizes])
 
-    def add(self, block: Block) -> None:
-        """One more at the end."""
-        self.append(block, block.content, block.chain, block.n_bytes, block.tokens)
-
-    def append(self, named: Block | Part, content: int, chain: int, n_bytes: int, tokens: int) -> None:
-        """The same without a block: kind, role and mark are those of `named`."""
+    def append(self, named: Block | Part, content: int, chain: int, n_bytes: int) -> None:
+        """One more at the end; kind, role and mark are those of `named`."""
         self.chains.append(chain)
         self.contents.append((content & _MOST) or 1)
-        self.tokens.append(min(tokens, _MOST))
         self.sizes.append(min(n_bytes, _MOST))
         self.kinds.append(_CODES[named.kind, named.role] + _HINTED * named.hinted)
 
@@ -101,19 +99,24 @@ class Prompt(Sequence[Block]):
             self.contents[index],
             self.chains[index],
             self.sizes[index],
-            self.tokens[index],
+            tokens_of(self.sizes[index], self.tokens_per_byte),
             code >= _HINTED,
         )
 
 
-def columns(blocks: Iterable[Block]) -> Prompt:
-    """The same blocks in columns; a prompt is what it is."""
+def columns(blocks: Sequence[Block]) -> Prompt:
+    """Blocks that were counted in tokens, as a prompt of one byte a token; a prompt is what it is."""
     if isinstance(blocks, Prompt):
         return blocks
     made = Prompt()
     for block in blocks:
-        made.add(block)
+        made.append(block, block.content, block.chain, block.tokens)
     return made
+
+
+def tokens_of(n_bytes: int, tokens_per_byte: float) -> int:
+    """Rounded up, but for what is only the error of floats."""
+    return ceil(n_bytes * tokens_per_byte - 1e-6)
 
 
 def kind_of(code: int) -> BlockKind:

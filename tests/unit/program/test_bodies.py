@@ -5,6 +5,7 @@ system block, the caching mark that moves with the last user message, reasoning 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -116,6 +117,7 @@ def responses(steps: Sequence[Step], system: str = _SYSTEM) -> dict[str, Any]:
 
 
 Make = Callable[..., dict[str, Any]]
+read = partial(blocks_of, tokens_per_byte=1.0)  # then tokens are bytes, and add up exactly
 every_api = pytest.mark.parametrize("make", [messages, chat, responses], ids=lambda f: f.__name__)
 
 
@@ -124,8 +126,8 @@ def _after(
 ) -> tuple[Delta, int]:
     """What the graph says of `now`, and how many of its tokens are those of the head."""
     graph = SessionGraph()
-    graph.observe("a", blocks_of(make(before)), 0)
-    blocks = blocks_of(make(now, system))
+    graph.observe("a", read(make(before)), 0)
+    blocks = read(make(now, system))
     graph.check()
     head = sum(b.tokens for b in blocks if b.kind in ("System", "ToolCatalog"))
     return graph.observe("a", blocks, 1), head
@@ -159,22 +161,22 @@ def test_what_a_client_did(make: Make, case: tuple[list[Step], list[Step], str])
 @every_api
 def test_another_system_prompt_is_an_edit_that_loses_all_but_the_tools(make: Make) -> None:
     delta, _ = _after(make, _TWO, _THREE, system="You are someone else. " * 40)
-    tools = blocks_of(make(_TWO))[0]
+    tools = read(make(_TWO))[0]
     assert (delta.divergence, delta.reused) == ("edit", tools.tokens)
 
 
 @every_api
 def test_a_compaction_keeps_the_head_and_loses_the_rest(make: Make) -> None:
     delta, head = _after(make, _THREE, [("user", _SUMMARY)])
-    assert (delta.reused, delta.new) == (head, -(-len(_SUMMARY) // 4))
-    assert delta.lost == sum(b.tokens for b in blocks_of(make(_THREE))) - head
+    assert (delta.reused, delta.new) == (head, len(_SUMMARY))
+    assert delta.lost == sum(b.tokens for b in read(make(_THREE))) - head
 
 
 @every_api
 def test_dropped_reasoning_frees_its_own_tokens_and_moves_the_rest(make: Make) -> None:
     delta, head = _after(make, _TWO, [*_UNTHOUGHT, ("user", "next")])
-    thought = sum(b.tokens for b in blocks_of(make(_TWO)) if b.kind == "Reasoning")
-    asked = -(-len(_ONE[0][1]) // 4)
+    thought = sum(b.tokens for b in read(make(_TWO)) if b.kind == "Reasoning")
+    asked = len(_ONE[0][1])
     assert (delta.reasoning, delta.reused) == (thought, head + asked)
     assert delta.lost > delta.reasoning
 
@@ -182,9 +184,7 @@ def test_dropped_reasoning_frees_its_own_tokens_and_moves_the_rest(make: Make) -
 @every_api
 def test_a_template_that_drops_old_reasoning_does_so_at_the_next_human_message(make: Make) -> None:
     graph, template = SessionGraph(), Template(reasoning="last")
-    found = [
-        graph.observe("a", blocks_of(make(steps), template=template), 0) for steps in (_ONE, _TWO, _THREE)
-    ]
+    found = [graph.observe("a", read(make(steps), template=template), 0) for steps in (_ONE, _TWO, _THREE)]
     assert [(d.divergence, d.reasoning > 0) for d in found[1:]] == [
         ("append", False),
         ("dropped reasoning", True),
@@ -193,32 +193,30 @@ def test_a_template_that_drops_old_reasoning_does_so_at_the_next_human_message(m
 
 def test_encrypted_reasoning_is_in_no_prompt() -> None:
     body = responses(_TWO)
-    plain = [
-        b.chain for b in blocks_of({**body, "input": [i for i in body["input"] if i["type"] != "reasoning"]})
-    ]
+    plain = [b.chain for b in read({**body, "input": [i for i in body["input"] if i["type"] != "reasoning"]})]
     for item in body["input"]:
         if item["type"] == "reasoning":
             item |= {"summary": [], "encrypted_content": "gAAAA"}
-    assert [b.chain for b in blocks_of(body)] == plain
+    assert [b.chain for b in read(body)] == plain
 
 
 def test_a_stored_response_goes_on_and_can_be_forked_from() -> None:
     """Two bodies name the same response: the second one shares the prompt, the answer and nothing else with the first."""
     graph = SessionGraph()
-    first = blocks_of(responses(_TWO))
+    first = read(responses(_TWO))
     graph.observe("a", first, 0)
     more = {"previous_response_id": "resp_1", "input": "and the tests?"}
-    grown = graph.observe("a", blocks_of(more, after=first), 1)
-    fork = graph.observe("b", blocks_of({**more, "input": "and the docs?"}, after=first), 2)
+    grown = graph.observe("a", read(more, after=first), 1)
+    fork = graph.observe("b", read({**more, "input": "and the docs?"}, after=first), 2)
     assert (grown.divergence, grown.lost) == ("append", 0)
     assert (fork.divergence, fork.base) == ("fork", "a")
-    assert fork.reused == sum(b.tokens for b in first) + -(-len("resp_1") // 4)
+    assert fork.reused == sum(b.tokens for b in first) + len("resp_1")
 
 
 @every_api
 def test_a_fork_shares_up_to_where_it_branched(make: Make) -> None:
     graph = SessionGraph()
-    graph.observe("a", blocks_of(make(_THREE)), 0)
-    blocks = blocks_of(make([*_TWO, ("user", "think of something else")]))
+    graph.observe("a", read(make(_THREE)), 0)
+    blocks = read(make([*_TWO, ("user", "think of something else")]))
     delta = graph.observe("b", blocks, 1)
     assert (delta.divergence, delta.base, delta.new) == ("fork", "a", blocks[-1].tokens)

@@ -38,7 +38,7 @@ def _prompt(runs: Runs) -> Prompt:
     made = Prompt()
     made.chains = array("Q", [i + 1 for i in ids(runs)])
     made.contents = array("I", made.chains)
-    made.tokens = made.sizes = array("I", [1]) * len(made.chains)
+    made.sizes = array("I", [1]) * len(made.chains)
     made.kinds = bytearray([_TURN]) * len(made.chains)
     return made
 
@@ -87,8 +87,8 @@ def test_bodies_reuse_what_the_hashes_say_up_to_a_message(program: Program) -> N
 
 def _around(prompt: Prompt, reused: int) -> tuple[float, float]:
     """The part of the prompt that is reused at least, and at most, if the first block that is not reused is so in part."""
-    total, at = sum(prompt.tokens), 0
-    for tokens in prompt.tokens:
+    total, at = sum(b.tokens for b in prompt), 0
+    for tokens in (b.tokens for b in prompt):
         if at >= reused:
             return at / total, (at + tokens) / total
         at += tokens
