@@ -1,5 +1,6 @@
 """program.identity: what each client's real requests say, each convention by hand, and no error whatever comes."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -407,8 +408,7 @@ HEADERS = st.dictionaries(
             "x-claude-code-prev-tool-durations",
         ]
     ),
-    st.text()
-    | JSON.map(lambda value: orjson.dumps(str(value)[:100].encode("ascii", "ignore").decode()).decode()),
+    st.text() | BODIES.map(json.dumps),
 )
 
 
