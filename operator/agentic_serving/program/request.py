@@ -3,6 +3,7 @@
 Everything here comes from outside and is not trusted: nothing raises, and what is out of bounds is absent.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,7 @@ ClientKind = Literal["ClaudeCode", "Codex", "OpenCode", "Dynamo", "generic"]
 
 #: The clients' own ids have 36 characters (uuid) or 30 (`ses_...`); the rest is room for identifiers of users.
 MAX_ID_CHARS = 128
+_IDENTIFIER = re.compile(f"[!-~]{{1,{MAX_ID_CHARS}}}")
 
 _APIS: Mapping[str, Api] = {
     "/v1/chat/completions": "chat",
@@ -61,6 +63,4 @@ def client_of(headers: Mapping[str, str]) -> ClientKind:
 
 def identifier(value: object) -> str | None:
     """The value if it can be an id: text of 1 to MAX_ID_CHARS visible ASCII characters. It is never shortened."""
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARS:
-        return None
-    return value if all("!" <= char <= "~" for char in value) else None
+    return value if isinstance(value, str) and _IDENTIFIER.fullmatch(value) else None

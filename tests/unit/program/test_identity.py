@@ -180,6 +180,12 @@ def test_bodies_name_what_headers_do_not(
     assert found.confidence < CERTAIN
 
 
+def test_a_group_of_prompts_is_a_session_where_codex_asks() -> None:
+    body = {"prompt_cache_key": "t"}
+    assert names(seen({"originator": "codex_exec"}, body, path="/v1/responses")) == ("p/t", "p/t", None)
+    assert names(seen({"originator": "other"}, body, path="/v1/responses")) == (None, None, None)
+
+
 def test_a_claude_code_agent_without_its_header_is_somebody_in_the_run() -> None:
     line = "x-anthropic-billing-header: cc_version=2.1.197; cc_is_subagent=true;"
     found = seen(CLAUDE, {"system": [{"type": "text", "text": line}], "messages": []})

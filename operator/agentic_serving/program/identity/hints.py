@@ -1,9 +1,9 @@
 """What clients let us know besides who they are: marks for caching, limits, how long tools took, what belongs together.
 
-At most MAX_HINTS a request. Only the head and the newest messages of a body are looked at: clients mark the end of both.
+At most MAX_HINTS a request. Of tools, system and messages only the last few are looked at: clients mark the end of each.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 from urllib.parse import unquote
@@ -20,7 +20,7 @@ __all__ = ["MAX_HINTS", "hints_of"]
 MAX_HINTS = 32
 #: Anthropic allows four marks in a request.
 _MAX_MARKS = 4
-_NEWEST_MESSAGES = 4
+_NEWEST = 4
 #: Claude Code sends at most 32 durations; more than a few tell nothing more about a kind of tool.
 _MAX_DURATIONS = 16
 _MAX_DURATIONS_CHARS = 4096
@@ -76,28 +76,30 @@ def _words(headers: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Hint
 
 
 def _marks(body: Mapping[str, Any]) -> Iterator[Hint]:
-    """`cache_control`: everything up to here comes again within the time given."""
-    for source, part in _places(body):
-        mark = mapping(part).get("cache_control")
-        if isinstance(mark, dict):
-            ttl = mark.get("ttl")
-            yield Hint("cache-mark", ttl if ttl in _CACHE_TTLS else "5m", source, SAID)
-
-
-def _places(body: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    """Where a mark can stand; the newest first, as the prefix up to there holds all others."""
+    """`cache_control`: everything up to here comes again within the time given. The newest first: its prefix holds the others."""
     messages = sequence(body.get("messages", body.get("input")))
-    first = max(0, len(messages) - _NEWEST_MESSAGES)
-    for i in range(len(messages) - 1, first - 1, -1):
+    for i in _newest(messages):
         entry = mapping(messages[i])
-        yield f"messages[{i}]", entry
-        yield from _inside(f"messages[{i}].content", sequence(entry.get("content")))
-    yield from _inside("system", sequence(body.get("system")))
-    yield from _inside("tools", sequence(body.get("tools")))
+        yield from _marked(entry, "messages", i)
+        content = sequence(entry.get("content"))
+        for j in _newest(content):
+            yield from _marked(content[j], f"messages[{i}].content", j)
+    for field in ("system", "tools"):
+        parts = sequence(body.get(field))
+        for i in _newest(parts):
+            yield from _marked(parts[i], field, i)
 
 
-def _inside(source: str, parts: list[Any]) -> Iterable[tuple[str, object]]:
-    return ((f"{source}[{i}]", parts[i]) for i in range(len(parts) - 1, -1, -1))
+def _newest(parts: list[Any]) -> range:
+    return range(len(parts) - 1, max(0, len(parts) - _NEWEST) - 1, -1)
+
+
+def _marked(part: object, field: str, place: int) -> tuple[Hint, ...]:
+    mark = part.get("cache_control") if isinstance(part, dict) else None
+    if not isinstance(mark, dict):
+        return ()
+    ttl = mark.get("ttl")
+    return (Hint("cache-mark", ttl if ttl in _CACHE_TTLS else "5m", f"{field}[{place}]", SAID),)
 
 
 def _durations(headers: Mapping[str, str]) -> Iterator[Hint]:

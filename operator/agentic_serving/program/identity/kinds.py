@@ -28,6 +28,7 @@ _TITLED = ("thread", "conversation", "coding session")
 #: A side request of these clients brings its own short prompt without tools, and their turns always offer tools.
 _TOOL_CLIENTS = ("ClaudeCode", "OpenCode")
 _SHORT_MESSAGES = 2
+_SYSTEM_MESSAGES = 4
 _SHORT_CHARS = 4_000
 
 
@@ -60,9 +61,12 @@ def _class(request: Request, body: Mapping[str, Any]) -> str:
 
 def _aside(body: Mapping[str, Any], client: ClientKind) -> str:
     """Short and without tools: of a client that always offers them, or with a system prompt that asks for a title."""
-    entries = _entries(body)
+    given = _given(body)
+    if sequence(body.get("tools")) or len(given) > _SHORT_MESSAGES + _SYSTEM_MESSAGES:
+        return ""
+    entries = [mapping(entry) for entry in given]
     asked = [entry for entry in entries if not _is_system(entry)]
-    if sequence(body.get("tools")) or not 0 < len(asked) <= _SHORT_MESSAGES:
+    if not 0 < len(asked) <= _SHORT_MESSAGES:
         return ""
     if any(_n_chars(entry) > _SHORT_CHARS for entry in asked):
         return ""
@@ -77,19 +81,17 @@ def _aside(body: Mapping[str, Any], client: ClientKind) -> str:
 def _last(body: Mapping[str, Any], request: Request) -> TurnKind:
     if _class(request, body) == "compaction" or "x-claude-code-compaction" in request.headers:
         return "tool"
-    for entry in reversed(_entries(body)):
-        if _is_system(entry) or entry.get("role") == "assistant":
+    for entry in map(mapping, reversed(_given(body))):
+        if not entry or _is_system(entry) or entry.get("role") == "assistant":
             continue  # Claude Code adds reminders as system messages; a begun answer is not what came last
         return "tool" if _from_tool(entry) else "human"
     return "human"
 
 
-def _entries(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _given(body: Mapping[str, Any]) -> list[Any]:
     """Messages, or items of Responses; a text alone is one message."""
     given = body.get("messages", body.get("input"))
-    if isinstance(given, str):
-        return [{"role": "user", "content": given}]
-    return [entry for entry in sequence(given) if isinstance(entry, dict)]
+    return [{"role": "user", "content": given}] if isinstance(given, str) else sequence(given)
 
 
 def _is_system(entry: Mapping[str, Any]) -> bool:

@@ -47,11 +47,15 @@ class Named:
 def named(request: Request, route: ProgramRoute | None) -> Named | None:
     """What names the session; None if nothing does."""
     headers, body = request.headers, mapping(request.body)
-    readers = (_own(headers, route), _dynamo(headers), _claude_code(headers, body), _codex(headers, body))
-    for found in (*readers, _opencode(headers), _baggage(headers), _body(body)):
-        if found is not None:
-            return found
-    return None
+    return (
+        _own(headers, route)
+        or _dynamo(headers)
+        or _claude_code(headers, body)
+        or _codex(headers, body)
+        or _opencode(headers)
+        or _baggage(headers)
+        or _body(body)
+    )
 
 
 def codex_metadata(headers: Mapping[str, str], body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -129,7 +133,10 @@ def _claude_subagent(body: Mapping[str, Any]) -> bool:
 
 
 def _codex(headers: Mapping[str, str], body: Mapping[str, Any]) -> Named | None:
-    """`session-id` is the root's for all threads of a run. Before 0.131 it was `session_id`, and a thread's own."""
+    """`session-id` is the root's for all threads of a run. Before 0.131 it was `session_id`, and a thread's own.
+
+    Codex's `prompt_cache_key` is the thread's id; of anybody else, it is what many sessions share.
+    """
     told, flat = codex_metadata(headers, body), mapping(body.get("client_metadata"))
     source = next(
         (name for name in ("session-id", "session_id") if _header(headers, name)), "client_metadata"
@@ -140,6 +147,8 @@ def _codex(headers: Mapping[str, str], body: Mapping[str, Any]) -> Named | None:
         or identifier(told.get("thread_id"))
         or identifier(flat.get("thread_id"))
     )
+    if run is None and thread is None and headers.get("originator", "").startswith("codex"):
+        source, thread = "prompt_cache_key", identifier(body.get("prompt_cache_key"))
     if run is None and thread is None:
         return None
     parent = _header(headers, "x-codex-parent-thread-id") or identifier(told.get("parent_thread_id"))
@@ -152,7 +161,7 @@ def _codex(headers: Mapping[str, str], body: Mapping[str, Any]) -> Named | None:
         parent=None if parent == session else parent,
         agent=identifier(headers.get("x-openai-subagent")),
         source=source,
-        confidence=SAID if source == "client_metadata" else CERTAIN,
+        confidence=CERTAIN if source.startswith("session") else SAID,
     )
 
 
