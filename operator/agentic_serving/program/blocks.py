@@ -15,7 +15,7 @@ from agentic_serving.program.normalise import (
     parts_of,
     written,
 )
-from agentic_serving.program.prompt import Block, Prompt
+from agentic_serving.program.prompt import Block, Prompt, possible
 
 __all__ = ["Block", "Memo", "Prompt", "Template", "TokenRate", "blocks_of", "previous_response"]
 
@@ -26,15 +26,18 @@ _WEIGHT = 0.05
 
 
 class TokenRate:
-    """Tokens per byte, learned from the prompt tokens that engines report."""
+    """Tokens per byte, learned from the prompt tokens that engines report: their mean, and of many turns mostly the last."""
 
     def __init__(self) -> None:
         self.tokens_per_byte = 1 / _FIRST_BYTES_PER_TOKEN
+        self._turns = 0
 
     def learn(self, n_bytes: int, tokens: int) -> None:
-        """One finished turn; reports that cannot be true (no bytes, over 2 or under 1/64 tokens a byte) are ignored."""
-        if n_bytes > 0 and n_bytes <= 64 * tokens <= 128 * n_bytes:
-            self.tokens_per_byte += _WEIGHT * (tokens / n_bytes - self.tokens_per_byte)
+        """One finished turn; reports that cannot be true are ignored."""
+        if possible(n_bytes, tokens):
+            self._turns += 1
+            weight = max(1 / self._turns, _WEIGHT)
+            self.tokens_per_byte += weight * (tokens / n_bytes - self.tokens_per_byte)
 
 
 def blocks_of(

@@ -14,7 +14,7 @@ from agentic_serving.errors import Bug, InvalidInput
 from agentic_serving.program.divergence import Divergence, dropped_reasoning, why
 from agentic_serving.program.graph_anchors import Anchors
 from agentic_serving.program.graph_path import Path
-from agentic_serving.program.prompt import Block
+from agentic_serving.program.prompt import Block, possible
 
 __all__ = ["Delta", "Divergence", "Match", "SessionGraph"]
 
@@ -27,7 +27,7 @@ class Delta:
     """What a prompt is to what was seen before; estimated tokens.
 
     Attributes:
-        reused: of this prompt, the longest prefix that any session of the graph has sent.
+        reused: of this prompt, the longest prefix of any session's last one, in tokens as that one was counted.
         new: the rest of this prompt.
         lost: of this session's last prompt, what this one no longer has.
         reasoning: of what is lost, reasoning that this prompt has nowhere: freed for good, where the rest comes back.
@@ -107,18 +107,32 @@ class SessionGraph:
         self._store(session, live, path)
         return delta
 
+    def reported(self, session: str, n_bytes: int, tokens: int) -> bool:
+        """An engine counted a prompt of this session: what of it is reused or lost later is no longer estimated by bytes alone.
+
+        Args:
+            n_bytes: of the blocks that were counted (`Prompt.n_bytes`).
+
+        Returns:
+            False where the session is gone or the report cannot be true (`TokenRate.learn`).
+        """
+        live = self._sessions.get(session)
+        if live is None or not possible(n_bytes, tokens):
+            return False
+        live.path.tokens_per_byte = tokens / n_bytes
+        return True
+
     def infer(self, blocks: Sequence[Block]) -> Match | None:
         """The session with the longest common prefix, for a request that names none."""
         path = Path(blocks)
         places = path.places()
-        base, shared = self._longest(path, places)
+        base, kept, _ = self._longest(path, places)
         if base is None:
             return None
         other = self._sessions[base].path
-        kept, _ = other.common(places)
         head = other.head()
         whole, beyond = other.tokens(head), other.tokens(head, max(head, kept))
-        return Match(base, path.tokens(0, shared), beyond / whole if whole else 0.0)
+        return Match(base, other.tokens(0, kept), beyond / whole if whole else 0.0)
 
     def remove(self, session: str) -> bool:
         """The session has ended; False if it was not there."""
@@ -153,17 +167,17 @@ class SessionGraph:
         if seen != sorted(seen):
             raise Bug("sessions are not in the order in which they were seen")
 
-    def _longest(self, path: Path, places: Mapping[int, int]) -> tuple[str | None, int]:
-        """The session with the longest known prefix, and how many of the path's blocks it has in common."""
-        found: dict[str, int] = {}
+    def _longest(self, path: Path, places: Mapping[int, int]) -> tuple[str | None, int, int]:
+        """The session with the longest known prefix: how many of its boundaries that is, and of the path's."""
+        found: dict[str, tuple[int, int]] = {}
         for i in range(len(path) - 1, -1, -1):
             for owner in self._anchors.owners(path.chains[i]):
                 if owner not in found:
-                    found[owner] = self._sessions[owner].path.common(places)[1]
+                    found[owner] = self._sessions[owner].path.common(places)
             if len(found) >= _CANDIDATES:
                 break
-        best = max(found, key=found.__getitem__, default=None)
-        return best, found[best] if best is not None else 0
+        best = max(found, key=lambda owner: found[owner][1], default=None)
+        return (best, *found[best]) if best is not None else (None, 0, 0)
 
     def _holders(self, anchor: int) -> Iterator[str]:
         """Sessions with this anchor among those seen last."""
@@ -175,11 +189,11 @@ class SessionGraph:
         live = self._sessions.get(session)
         was = live.path if live else Path()
         places = path.places()
-        base, shared = self._longest(path, places)
         kept, mine = was.common(places)
+        base, theirs, shared = self._longest(path, places)
         if live is not None and mine >= shared:
-            base, shared = session, mine
-        reused = path.tokens(0, shared)
+            base, theirs, shared = session, kept, mine
+        reused = self._sessions[base].path.tokens(0, theirs) if base is not None else 0
         divergence = _why(live, kept, path, mine, forked=base is not None)
         return Delta(
             new=path.tokens(shared),

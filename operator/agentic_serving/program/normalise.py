@@ -170,17 +170,20 @@ def _entry(entry: dict[str, Any], ident: Ident) -> Iterator[Part]:
 
 
 def _asked(entry: dict[str, Any], ident: Ident) -> Iterator[Part]:
-    """A user's message; Messages keeps tool results in it, which engines write before its text."""
+    """A user's message; Messages keeps tool results in it, which engines write before its text.
+
+    Each text of it is a part of its own: what clients put before the person's own words (rules of the repository, reminders) is the same
+    for all sub-agents.
+    """
     content = entry.get("content", None if "role" in entry else entry)
-    blocks = content if isinstance(content, list) else [content]
-    rest = []
-    for block in blocks:
+    texts = []
+    for block in content if isinstance(content, list) else [content]:
         if isinstance(block, dict) and block.get("type") == "tool_result":
             yield _result(block.get("content"), ident(block.get("tool_use_id")), hinted=_hinted(block))
         elif block is not None:
-            rest.append(block)
-    if rest:
-        yield Part("Turn", "user", canonical(_text_of(rest)), any(map(_hinted, rest)))
+            texts.append(block)
+    for text in texts:
+        yield Part("Turn", "user", canonical(_text_of(text)), _hinted(text))
 
 
 def _answer(entry: dict[str, Any], ident: Ident) -> Iterator[Part]:

@@ -8,7 +8,7 @@ from typing import overload
 
 from agentic_serving.program.normalise import BlockKind, Part, Role
 
-__all__ = ["Block", "Prompt", "columns", "kind_of", "role_of", "tokens_of"]
+__all__ = ["Block", "Prompt", "columns", "kind_of", "possible", "role_of", "tokens_of"]
 
 _KINDS: tuple[BlockKind, ...] = ("System", "ToolCatalog", "Turn", "Reasoning")
 _ROLES: tuple[Role, ...] = ("", "user", "assistant", "tool")
@@ -127,3 +127,8 @@ def kind_of(code: int) -> BlockKind:
 def role_of(code: int) -> Role:
     """The role in the same element."""
     return _ROLES[code % 4]
+
+
+def possible(n_bytes: int, tokens: int) -> bool:
+    """Whether a report of so many tokens can be true: some bytes, at most 2 and at least 1/64 tokens a byte."""
+    return n_bytes > 0 and n_bytes <= 64 * tokens <= 128 * n_bytes

@@ -154,6 +154,24 @@ def test_a_mark_is_kept_as_a_hint() -> None:
     assert [b.hinted for b in blocks_of(marked)] == [False, False, True, False, False, False, False]
 
 
+def test_what_siblings_are_told_before_their_task_is_shared() -> None:
+    first, second = (
+        blocks_of({"messages": [{"role": "user", "content": [_text("Rules."), _text(task)]}]})
+        for task in ("Search.", "Write.")
+    )
+    assert (first[0].chain == second[0].chain, first[1].chain == second[1].chain) == (True, False)
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def test_a_text_and_a_list_of_it_are_the_same() -> None:
+    """Clients write the last message as a list, where the caching mark can stand, and as a text later."""
+    asked = {"role": "user", "content": "hi"}
+    assert chains({"messages": [asked]}) == chains({"messages": [{**asked, "content": [_text("hi")]}]})
+
+
 def test_a_previous_response_goes_on_where_its_request_ended() -> None:
     before = blocks_of(responses())
     body = {"previous_response_id": "resp_1", "input": "and now?"}
@@ -169,6 +187,17 @@ def test_tokens_per_byte_learns_from_possible_reports_only(n_bytes: int, tokens:
     rate = TokenRate()
     rate.learn(n_bytes, tokens)
     assert (rate.tokens_per_byte != 0.25) is moved
+
+
+def test_tokens_per_byte_is_the_mean_at_first_and_follows_later() -> None:
+    rate = TokenRate()
+    rate.learn(1000, 500)
+    assert rate.tokens_per_byte == 0.5
+    rate.learn(1000, 300)
+    assert rate.tokens_per_byte == pytest.approx(0.4)
+    for _ in range(100):
+        rate.learn(1000, 100)
+    assert rate.tokens_per_byte == pytest.approx(0.1, abs=0.01)
 
 
 _JSON = st.recursive(

@@ -65,6 +65,25 @@ def test_siblings_fork_from_each_other_and_the_parent_joins() -> None:
     assert graph.observe("main", prompt("c1 s1 u1 a1 t1 a2"), 10).divergence == "append"
 
 
+def test_what_an_engine_counted_is_what_is_reused_next_time() -> None:
+    """10 tokens of 40 bytes each were estimated; the engine counted 15, of all the prompts that share the prefix."""
+    graph = SessionGraph()
+    graph.observe("a", prompt("c1 s1 u1"), 0)
+    assert graph.reported("a", 30, 45)
+    delta = graph.observe("a", prompt("c1 s1 u1 a1"), 1)
+    assert (delta.reused, delta.new) == (45, 10)
+
+
+@pytest.mark.parametrize(
+    ("session", "n_bytes", "tokens"), [("b", 30, 30), ("a", 0, 5), ("a", 30, 61), ("a", 640, 9)]
+)
+def test_reports_that_cannot_be_true_change_nothing(session: str, n_bytes: int, tokens: int) -> None:
+    graph = SessionGraph()
+    graph.observe("a", prompt("c1 s1 u1"), 0)
+    assert not graph.reported(session, n_bytes, tokens)
+    assert graph.observe("a", prompt("c1 s1 u1"), 1).reused == 30
+
+
 _MAIN, _CHILD = "c1 s1 u1", "c2 s2"
 
 
