@@ -7,7 +7,7 @@ arrives in between cuts that step to the pass in progress. Both give the same re
 
 from collections.abc import Iterable
 
-from agentic_serving.capacity.runs import cut
+from agentic_serving.capacity.runs import Runs, cut
 from agentic_serving.errors import Bug, InvalidInput
 from agentic_serving.fleet.events import BlocksRemoved, CacheEvent
 from agentic_serving.fleet.passes import Passes, one_pass
@@ -192,6 +192,16 @@ class Replica:
             free_blocks=free,
             usable_blocks=self._pool.capacity,
         )
+
+    def cached_tokens(self, runs: Runs, prompt_tokens: int, now_s: float) -> int:
+        """Of a prompt with these full blocks, what would not have to be computed here now: hits, and what tiers have."""
+        size, scheduler = self.limits.block_size, self._scheduler
+        most = (prompt_tokens - 1) // size if self.limits.prefix_caching else 0
+        chain = cut(runs, 0, prompt_tokens // size)
+        have, _ = self._pool.match(runs, most)
+        for tier in scheduler.tiers:
+            have += max(0, tier.match(chain, have, now_s))
+        return min(have * size, prompt_tokens)
 
     def check(self) -> None:
         """Every live request is in one place, and every block is accounted for.

@@ -1,115 +1,134 @@
-"""A fleet, a router and programs in virtual time: events in a heap, replicas that skip to their next change.
+"""Stacks, routers and programs in virtual time: programs' turns arrive, are answered, and bring others about.
 
-One router places every turn, as the policy says; replicas batch, prefill in chunks and cache as the engine model does
-(`fleet.replica`). Not modelled: the network, delay of what the router learns, aborted and retried calls, failures,
-prefill and decode apart.
+Routers place turns as their policies say (`router`); replicas batch, prefill in chunks and cache as the engine model does
+(`fleet.replica`). Not modelled: the network, requests that are refused, and what a client does with a wrong answer.
 """
 
 from collections.abc import Callable
 from functools import partial
-from heapq import heappop, heappush
-from itertools import count
+from math import inf
 
-from agentic_serving.errors import Bug, InvalidInput
-from agentic_serving.fleet.replica import MANY_STEPS
+from agentic_serving.errors import Bug
 from agentic_serving.fleet.types import Finished
 from agentic_serving.simulation.accounts import Accounts
-from agentic_serving.simulation.records import Result
+from agentic_serving.simulation.records import Result, TurnRecord
 from agentic_serving.simulation.runs import Call, Run
 from agentic_serving.simulation.scripts import Script
-from agentic_serving.simulation.setup import Setup
-from agentic_serving.simulation.views import Ended, Policy, ReplicaView
+from agentic_serving.simulation.setup import Seat, Setup
+from agentic_serving.simulation.stack import Stack, Told
+from agentic_serving.simulation.timeline import Timeline
+from agentic_serving.simulation.views import Policy
 from agentic_serving.simulation.workloads import Workload
 
-__all__ = ["simulate"]
+__all__ = ["MakeSeated", "simulate"]
+
+#: Makes the policy of one router. Policies that it makes may know of each other.
+MakeSeated = Callable[[Seat], Policy]
+
+#: `max_retries` of the OpenAI and Anthropic SDKs.
+_RETRIES = 2
 
 
-def simulate(workload: Workload, setup: Setup, policy: Policy) -> Result:
+def simulate(workload: Workload, setup: Setup, policy: Policy | MakeSeated) -> Result:
     """Run a workload to its end, or to the horizon.
+
+    Args:
+        policy: a fresh object; a maker of them where there are several routers or stacks.
 
     Raises:
         InvalidInput: the workload was made for other replicas or gaps.
-        Bug: the policy named no replica, or holds turns although nothing will ever happen.
+        Bug: a policy named no replica, or holds turns although nothing will ever happen.
     """
-    fleet = setup.fleet
-    if (workload.gaps, workload.limits, workload.profile) != (setup.gaps, fleet.limits, fleet.profile):
-        raise InvalidInput("workload", "was made for other gaps, limits or another profile")
-    world = _World(workload, setup, policy)
+    workload.check(setup)
+    seats = setup.seats()
+    if callable(policy):
+        policies = {(seat.stack, seat.router): policy(seat) for seat in seats}
+    elif len(seats) > 1:
+        raise Bug("several routers need a policy each: pass what makes one")
+    else:
+        policies = {("", 0): policy}
+    world = _World(workload, setup, policies)
     world.run()
     return world.result()
 
 
-class _Events:
-    """What will happen, by time; at one moment in the order in which it was said."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
-        self._rank = count()
-
-    def push(self, at_s: float, action: Callable[[], None]) -> None:
-        heappush(self._heap, (at_s, next(self._rank), action))
-
-    def next_s(self) -> float | None:
-        return self._heap[0][0] if self._heap else None
-
-    def pop(self) -> Callable[[], None]:
-        return heappop(self._heap)[2]
-
-
 class _World:
-    """All that is true at `_now_s`, most of which no policy sees."""
+    """All that is true at one moment, most of which no policy sees."""
 
-    def __init__(self, workload: Workload, setup: Setup, policy: Policy) -> None:
+    def __init__(self, workload: Workload, setup: Setup, policies: dict[tuple[str, int], Policy]) -> None:
         self._workload = workload
         self._setup = setup
-        self._policy = policy
-        self._events = _Events()
-        self._now_s = 0.0
+        self._timeline = Timeline()
         self._arrivals = setup.arrivals(workload.scripts)
         self._upcoming = next(self._arrivals, None)
-        self._replicas = setup.fleet.replicas()
-        self._views = [self._view(i) for i in range(setup.fleet.n_replicas)]
-        self._expected_s: list[float | None] = [None] * len(
-            self._replicas
-        )  # other events of a replica are void
-        self._idle: set[int] = set()  # replicas that may begin a step now
-        self._waiting: dict[str, Call] = {}
-        self._placed: dict[str, Call] = {}
+        self._turns: list[TurnRecord] = []
+        self._accounts = {name: Accounts(fleet, self._turns) for name, fleet in setup.fleets.items()}
+        self._stacks = {
+            name: Stack(
+                fleet,
+                [policies[name, number] for number in range(setup.routers)],
+                self._timeline,
+                Told(self._finish, self._retry),
+                scrape_s=setup.scrape_s,
+                first_tokens=setup.client_timeout_s < inf,
+            )
+            for name, fleet in setup.fleets.items()
+        }
         self._runs: dict[str, Run] = {}
-        self._accounts = Accounts(setup.fleet.limits.block_size)
-        self._held_s = 0.0
-        self._changed = False  # something that the policy may want to act on
-        self._wake_s: float | None = None
+        self._hints = workload.hints(setup.hints, setup.seed) if setup.hints else None
+        self._open = 0  # runs that go on, and those that are planned
+        self._failed = 0
 
     def run(self) -> None:
+        timeline, horizon_s = self._timeline, self._setup.horizon_s
         self._plan_arrivals()
-        while (at_s := self._events.next_s()) is not None:
-            if at_s > self._setup.horizon_s:
-                self._now_s = self._setup.horizon_s
+        self._plan_failures()
+        # What clients and replicas would still do when all is over is not waited for.
+        eventful = bool(self._setup.failures) or self._setup.client_timeout_s < inf
+        while (at_s := timeline.next_s()) is not None and (self._open or not eventful):
+            if at_s > horizon_s:
+                timeline.now_s = horizon_s
                 return
-            self._now_s = at_s
-            while self._events.next_s() == at_s:
-                self._events.pop()()
-            if self._changed and self._waiting:
-                self._dispatch()
-            self._changed = False
-            for index in sorted(self._idle):
-                self._begin(index)
-            self._idle.clear()
-        if self._waiting:
-            raise Bug(f"{type(self._policy).__name__} holds {len(self._waiting)} turns for ever")
+            self._moment(at_s)
+        for stack in self._stacks.values():
+            for router in stack.routers:
+                if router.waiting:
+                    raise Bug(f"{type(router.policy).__name__} holds {len(router.waiting)} turns for ever")
+
+    def _moment(self, at_s: float) -> None:
+        timeline, stacks = self._timeline, self._stacks.values()
+        if self._setup.scrape_s:
+            for stack in stacks:
+                stack.pass_time(at_s)
+        timeline.run_moment(at_s)
+        if timeline.changed:
+            for stack in stacks:
+                stack.dispatch()
+            timeline.changed = False
+        for stack in stacks:
+            stack.begin()
+
+    def _plan_failures(self) -> None:
+        for failure in self._setup.failures:
+            stack = self._stacks[failure.stack]
+            self._timeline.push(failure.at_s, partial(stack.stop, failure))
+            self._timeline.push(failure.at_s + failure.down_s, partial(stack.start, failure))
 
     def result(self) -> Result:
-        now_s, warm_s = self._now_s, self._setup.warmup_s
+        now_s, warm_s = self._timeline.now_s, self._setup.warmup_s
         tasks = [task for run in self._runs.values() for task in run.tasks(now_s)]
-        held = [now_s - call.view.arrived_s for call in self._waiting.values()]
+        routers = [router for stack in self._stacks.values() for router in stack.routers]
+        held = [now_s - call.view.arrived_s for one in routers for call in one.waiting.values()]
         return Result(
-            turns=tuple(turn for turn in self._accounts.turns if turn.arrived_s >= warm_s),
+            turns=tuple(turn for turn in self._turns if turn.arrived_s >= warm_s),
             tasks=tuple(task for task in tasks if task.arrived_s >= warm_s),
             runs=tuple(run.timed(now_s) for run in self._runs.values() if run.started_s >= warm_s),
-            held_s=max([self._held_s, *held]),
+            held_s=max([*(one.held_s for one in routers), *held]),
             end_s=now_s,
             started=len(self._runs),
+            failed=self._failed,
+            misplaced=sum(one.misplaced for one in routers),
+            given_up=sum(run.given_up for run in self._runs.values()),
         )
 
     # Programs and their turns
@@ -120,120 +139,75 @@ class _World:
             at_s, one, lap = self._upcoming
             if at_s is None:
                 return
-            self._events.push(at_s, partial(self._start, one, lap))
-            self._upcoming = next(self._arrivals, None)
+            self._plan(at_s, one, lap)
+
+    def _plan(self, at_s: float, one: Script, lap: int) -> None:
+        self._open += 1
+        self._timeline.push(at_s, partial(self._start, one, lap))
+        self._upcoming = next(self._arrivals, None)
 
     def _start(self, one: Script, lap: int) -> None:
-        run = self._workload.start(one, lap, self._now_s)
+        run = self._workload.start(one, lap, self._timeline.now_s)
+        run.router = len(self._runs) % self._setup.routers
+        run.hints = self._hints[one.id] if self._hints is not None else None
         self._runs[run.name] = run
         for at in one.roots:
             self._arrive(run, at)
 
     def _arrive(self, run: Run, at: int) -> None:
-        call = run.arrive(at, self._now_s)
-        self._waiting[call.view.id] = call
-        self._changed = True
+        if not run.given_up:
+            self._ask(run.arrive(at, self._timeline.now_s))
 
-    def _finish(self, done: Finished) -> None:
-        call = self._placed.pop(done.id)
-        view = self._views[call.replica]
-        view.turns -= 1
-        view.prompt_tokens -= call.view.prompt_tokens
-        self._accounts.add(call, done)
-        self._changed = True
-        self._policy.on_finish(
-            Ended(
-                turn=call.view,
-                replica=call.replica,
-                usage=done.usage,
-                placed_s=call.placed_s,
-                first_token_s=done.first_token_s,
-                finished_s=done.finished_s,
+    def _ask(self, call: Call) -> None:
+        self._stacks[call.work.stack].routers[call.run.router].arrive(call)
+        if self._setup.client_timeout_s < inf:
+            self._timeline.push(
+                self._timeline.now_s + self._setup.client_timeout_s, partial(self._lose_patience, call)
             )
-        )
-        for at_s, at in call.run.end(call.at, self._now_s):
-            self._events.push(at_s, partial(self._arrive, call.run, at))
+
+    def _finish(self, call: Call, done: Finished) -> None:
+        call.over = True
+        self._accounts[call.work.stack].add(call, done)
+        for at_s, at in call.run.end(call.at, self._timeline.now_s):
+            self._timeline.push(at_s, partial(self._arrive, call.run, at))
         if call.run.over:
             self._end(call.run)
 
     def _end(self, run: Run) -> None:
+        self._open -= 1
         if self._setup.announce_ends:
-            self._policy.on_end(run.name, self._now_s)
+            for stack in self._stacks.values():
+                stack.routers[run.router].policy.on_end(run.name, self._timeline.now_s)
         if self._upcoming is not None:  # closed loop: the next takes its place
             _, one, lap = self._upcoming
-            self._events.push(self._now_s, partial(self._start, one, lap))
-            self._upcoming = next(self._arrivals, None)
+            self._plan(self._timeline.now_s, one, lap)
 
-    # The router
+    # Calls without an answer
 
-    def _dispatch(self) -> None:
-        policy, now_s = self._policy, self._now_s
-        for view in self._views:
-            view.renew()
-        if policy.ready(self._views, now_s):
-            for turn in policy.order([call.view for call in self._waiting.values()], now_s):
-                index = policy.place(turn, self._views, now_s)
-                if index is None:
-                    continue
-                self._place(turn.id, index)
-                if not policy.ready(self._views, now_s):
-                    break
-        wake_s = policy.wake_s(now_s) if self._waiting else None
-        if wake_s is not None and wake_s > now_s and wake_s != self._wake_s:
-            self._wake_s = wake_s
-            self._events.push(wake_s, partial(self._wake, wake_s))
+    def _retry(self, call: Call) -> None:
+        call.over = True
+        self._failed += 1
+        self._timeline.push(self._timeline.now_s + self._setup.retry_s, partial(self._again, call))
 
-    def _wake(self, wake_s: float) -> None:
-        if wake_s == self._wake_s:
-            self._wake_s, self._changed = None, True
+    def _again(self, call: Call) -> None:
+        if not call.run.given_up:
+            self._ask(call.again(self._timeline.now_s))
 
-    def _place(self, turn_id: str, index: int) -> None:
-        if not 0 <= index < len(self._replicas):
-            raise Bug(f"there is no replica {index}")
-        call = self._waiting.pop(turn_id)
-        call.placed_s, call.replica = self._now_s, index
-        self._held_s = max(self._held_s, self._now_s - call.view.arrived_s)
-        self._placed[turn_id] = call
-        replica, view = self._replicas[index], self._views[index]
-        replica.admit(call.request(), self._now_s)
-        view.turns += 1
-        view.prompt_tokens += call.view.prompt_tokens
-        view.renew()
-        if replica.step is None:
-            self._idle.add(index)
-        else:  # a step that was skipping ends earlier now
-            self._expect(index, replica.step.end_s)
+    def _lose_patience(self, call: Call) -> None:
+        """A client has waited long enough, unless it has an answer or the call has failed."""
+        if call.over or call.begun:
+            return
+        self._stacks[call.work.stack].drop(call)
+        self._retry(call)
+        if call.view.retry >= _RETRIES:
+            self._give_up(call.run)
 
-    # Replicas
-
-    def _view(self, index: int) -> ReplicaView:
-        limits = self._setup.fleet.limits
-        return ReplicaView(
-            index=index,
-            cache_tokens=limits.usable_tokens,
-            block_size=limits.block_size,
-            max_seqs=limits.max_seqs,
-            read=lambda: self._replicas[index].stats(self._now_s),
-        )
-
-    def _begin(self, index: int) -> None:
-        replica = self._replicas[index]
-        step = replica.begin(self._now_s, max_steps=MANY_STEPS)
-        self._expect(index, replica.wake_s if step is None else step.end_s)
-
-    def _expect(self, index: int, at_s: float | None) -> None:
-        if at_s != self._expected_s[index]:
-            self._expected_s[index] = at_s
-            if at_s is not None:
-                self._events.push(at_s, partial(self._advance, index))
-
-    def _advance(self, index: int) -> None:
-        if self._expected_s[index] != self._now_s:
-            return  # void: the step was cut
-        self._expected_s[index] = None
-        self._idle.add(index)
-        replica = self._replicas[index]
-        if replica.step is None:
-            return  # KV that was being loaded has arrived
-        for one in replica.end().finished:
-            self._finish(one)
+    def _give_up(self, run: Run) -> None:
+        run.given_up = True
+        for stack in self._stacks.values():
+            for call in stack.calls():
+                if call.run is run:
+                    call.over = True
+                    self._failed += 1
+                    stack.drop(call)
+        self._end(run)

@@ -27,8 +27,11 @@ class Summary:
     """Seconds but for slowdown (a ratio) and recompute.
 
     Attributes:
-        recompute_share: of the prompt tokens that had been computed before, the part that was computed again.
+        recompute_share: of the prompt tokens that had been computed before, the part that was computed again;
+            `recomputed_tokens` are those.
         prefill_share: of all prompt tokens, the part that was computed.
+        transferred_bytes: KV from replicas that only prefill; `loaded_tokens` are those whose KV came from tiers.
+        failed: tries that ended without an answer; `misplaced` and `given_up`: see `Result`.
         held_s: the longest any turn was held at the router.
     """
 
@@ -46,6 +49,12 @@ class Summary:
     prefill_share: float
     held_s: float
     end_s: float
+    recomputed_tokens: int
+    transferred_bytes: int
+    loaded_tokens: int
+    failed: int
+    misplaced: int
+    given_up: int
 
 
 #: Names under which one number of a summary is compared.
@@ -81,6 +90,12 @@ def summary(result: Result) -> Summary:
         ),
         held_s=result.held_s,
         end_s=result.end_s,
+        recomputed_tokens=sum(turn.recomputed_tokens for turn in turns),
+        transferred_bytes=sum(turn.transferred_bytes for turn in turns),
+        loaded_tokens=sum(turn.loaded_tokens for turn in turns),
+        failed=result.failed,
+        misplaced=result.misplaced,
+        given_up=result.given_up,
     )
 
 

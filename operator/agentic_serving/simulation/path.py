@@ -5,6 +5,7 @@ turns follow each other that is the program alone on one replica; siblings of a 
 alone with their common prefix cached, so that it is a lower bound there.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from agentic_serving.errors import Bug
@@ -21,20 +22,26 @@ _ENDLESS = 1 << 50
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """Seconds: of the run without the root's human gaps, and of each task."""
+    """Seconds: of the run without the root's human gaps, of each task, and when each turn arrives and ends."""
 
     run_s: float
     tasks_s: tuple[float, ...]
+    ready_s: tuple[float, ...]
+    end_s: tuple[float, ...]
 
 
-def alone(script: Script, limits: Limits, profile: StepProfile) -> Alone:
-    """The path of one script through replicas with this profile."""
-    replica = Replica(replace(limits, n_blocks=_ENDLESS, watermark=0.0), profile)
+def alone(script: Script, kinds: Mapping[str, tuple[Limits, StepProfile]]) -> Alone:
+    """The path of one script through replicas of these kinds, by stack."""
+    replicas = {
+        name: Replica(replace(limits, n_blocks=_ENDLESS, watermark=0.0), profile)
+        for name, (limits, profile) in kinds.items()
+    }
     ready_s = [0.0] * len(script.works)
     end_s = [0.0] * len(script.works)
     clock_s = 0.0
     for at in script.order:
         work = script.works[at]
+        replica = replicas[work.stack]
         replica.admit(
             Request(
                 id=str(at),
@@ -49,7 +56,10 @@ def alone(script: Script, limits: Limits, profile: StepProfile) -> Alone:
         end_s[at] = ready_s[at] + done.finished_s - clock_s
         clock_s = done.finished_s
     return Alone(
-        max(end_s) - script.human_s, tuple(end_s[task.last] - ready_s[task.first] for task in script.tasks)
+        run_s=max(end_s) - script.human_s,
+        tasks_s=tuple(end_s[task.last] - ready_s[task.first] for task in script.tasks),
+        ready_s=tuple(ready_s),
+        end_s=tuple(end_s),
     )
 
 

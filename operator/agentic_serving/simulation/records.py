@@ -15,8 +15,14 @@ class TurnRecord:
         placed_s: when the router sent it to its replica.
         scheduled_s: when the replica began to compute it.
         runs: the blocks of prompt and answer.
-        repeated_tokens: of the prompt, in blocks that some turn had computed before this one ended.
-        recomputed_tokens: of those, what was computed again for this turn.
+        repeated_tokens: of the prompt, in blocks that some turn of the stack had computed before this one ended.
+        cached_tokens: of the prompt, what was computed nowhere for this turn.
+        recomputed_tokens: of those that are repeated, what was computed again for this turn.
+        stack: that of the replica; "" is the setup's own.
+        retried_s: from the first arrival to that of the try that was answered; `tries` counts it.
+        prefill: the replica that prefilled it, where that was another one, and `prefilled_s` when it was done.
+        transferred_tokens: whose KV came from there, and `transferred_bytes` in whole blocks.
+        loaded_tokens: whose KV came from a tier.
     """
 
     id: str
@@ -36,10 +42,19 @@ class TurnRecord:
     recomputed_tokens: int
     preemptions: int
     runs: Runs = field(repr=False)
+    agent: str = "main"
+    stack: str = ""
+    tries: int = 1
+    retried_s: float = 0.0
+    prefill: int | None = None
+    prefilled_s: float | None = None
+    transferred_tokens: int = 0
+    transferred_bytes: int = 0
+    loaded_tokens: int = 0
 
     @property
     def held_s(self) -> float:
-        return self.placed_s - self.arrived_s
+        return self.placed_s - self.arrived_s - self.retried_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +85,9 @@ class Result:
         held_s: the longest any turn was held at the router, those still held at the end included.
         end_s: when it ended: the horizon, or the last event.
         started: runs that started.
+        failed: tries that ended without an answer.
+        misplaced: times that a policy named a replica that was down; the turn went to the least loaded one.
+        given_up: runs that their clients gave up; they are among the unfinished ones.
     """
 
     turns: tuple[TurnRecord, ...]
@@ -78,3 +96,6 @@ class Result:
     held_s: float
     end_s: float
     started: int
+    failed: int = 0
+    misplaced: int = 0
+    given_up: int = 0

@@ -1,27 +1,50 @@
 """A program under way: which of its turns have ended, and what of it is to be reported."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from agentic_serving.capacity.runs import Runs
-from agentic_serving.fleet.types import Request
+from agentic_serving.fleet.types import Finished, Request
 from agentic_serving.simulation.path import Alone
 from agentic_serving.simulation.records import Timed
 from agentic_serving.simulation.scripts import Script, Work, shifted
-from agentic_serving.simulation.views import TurnView
+from agentic_serving.simulation.views import TurnHints, TurnView
 
 __all__ = ["Call", "Run"]
 
 
 @dataclass(slots=True)
 class Call:
-    """A turn that has arrived: what the router sees of it, and what it really is."""
+    """A turn that has arrived: what the router sees of it, and what it really is.
+
+    Attributes:
+        view: of one try; every try is another object.
+        prefill: the replica that prefills it, where that is another one.
+        prefilled: how it did; None: its KV is nowhere else.
+        begun: a token of this try's answer has come.
+        over: this try has ended, with an answer or without.
+    """
 
     run: "Run"
     at: int  # position in the script
     view: TurnView
     placed_s: float = inf
     replica: int = -1
+    prefill: int | None = None
+    prefilled: Finished | None = None
+    begun: bool = False
+    over: bool = False
+
+    @property
+    def id(self) -> str:
+        """The same for every try."""
+        return f"{self.view.session}/{self.view.index}"
+
+    @property
+    def first_s(self) -> float:
+        """When it arrived for the first time."""
+        return self.run.arrived_s[self.at]
 
     @property
     def work(self) -> Work:
@@ -39,18 +62,41 @@ class Call:
             runs=self.runs,
             prompt_tokens=work.prompt_tokens,
             output_tokens=work.output_tokens,
+            remote_tokens=work.prompt_tokens if self.prefilled else 0,
         )
+
+    def prefill_request(self) -> Request:
+        """What a replica gets that only prefills: one token, and the KV is kept until it has been fetched."""
+        view = self.view
+        return Request(
+            id=view.id, runs=view.runs, prompt_tokens=view.prompt_tokens, output_tokens=1, hold_kv=True
+        )
+
+    def again(self, now_s: float) -> "Call":
+        """The client tries once more."""
+        retry = self.view.retry + 1
+        view = replace(self.view, id=f"{self.id}~{retry}", arrived_s=now_s, retry=retry)
+        return Call(self.run, self.at, view)
 
 
 @dataclass(slots=True)
 class Run:
-    """One instance of a script. Its block ids are moved by `offset`, so that instances share nothing by accident."""
+    """One instance of a script. Its block ids are moved by `offset`, so that instances share nothing by accident.
+
+    Attributes:
+        router: the number of the router that its connections go to.
+        hints: what its client declares, by position.
+        given_up: its client has.
+    """
 
     name: str
     script: Script
     alone: Alone
     offset: int
     started_s: float
+    router: int = 0
+    hints: Sequence[TurnHints] | None = None
+    given_up: bool = False
     waits: list[int] = field(init=False)
     arrived_s: dict[int, float] = field(default_factory=dict)
     ended_s: dict[int, float] = field(default_factory=dict)
@@ -77,6 +123,8 @@ class Run:
             runs=shifted(work.prompt_runs, self.offset),
             prompt_tokens=work.prompt_tokens,
             arrived_s=now_s,
+            agent=work.agent,
+            hints=None if self.hints is None else self.hints[at],
         )
         return Call(self, at, view)
 

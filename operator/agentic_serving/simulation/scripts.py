@@ -3,7 +3,7 @@
 Known to the simulated world only; of it, policies see `TurnView`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from agentic_serving.capacity.runs import Runs, blocks, common_blocks, cut
@@ -36,6 +36,8 @@ class Work:
         prompt_runs: the prompt's alone.
         waits: how many turns must have ended first.
         dependents: who waits for this one.
+        agent: the session's kind of agent.
+        stack: whose replicas it runs on.
     """
 
     session: str
@@ -49,6 +51,8 @@ class Work:
     gap_s: float
     after: tuple[int, ...]
     dependents: tuple[int, ...]
+    agent: str = "main"
+    stack: str = ""
 
     @property
     def waits(self) -> int:
@@ -89,8 +93,8 @@ class Script:
         return (at for at, work in enumerate(self.works) if not work.after)
 
 
-def script(program: Program, limits: Limits, gaps: Gaps) -> Script:
-    """The script of a program on replicas with these limits.
+def script(program: Program, places: Callable[[str], tuple[str, Limits]], gaps: Gaps) -> Script:
+    """The script of a program. `places` says of an agent which stack it uses, and the limits of its replicas.
 
     Raises:
         InvalidInput: its blocks have another size, a turn can never fit, or turns wait for each other.
@@ -102,7 +106,7 @@ def script(program: Program, limits: Limits, gaps: Gaps) -> Script:
         for one in earlier:
             dependents[one].append(position)
     works = tuple(
-        _work(program, session, turn, limits, gaps, after[i], tuple(dependents[i]))
+        _work(program, session, turn, places(session.agent), gaps, after[i], tuple(dependents[i]))
         for i, (session, turn) in enumerate(program.turns())
     )
     root = program.sessions[0]
@@ -133,12 +137,13 @@ def _work(
     program: Program,
     session: Session,
     turn: Turn,
-    limits: Limits,
+    place: tuple[str, Limits],
     gaps: Gaps,
     after: tuple[int, ...],
     dependents: tuple[int, ...],
 ) -> Work:
     where = f"{program.id}: {session.id}[{turn.index}]"
+    stack, limits = place
     size = limits.block_size
     if turn.block_size != size:
         raise InvalidInput(where, f"has blocks of {turn.block_size} tokens, the replicas of {size}")
@@ -158,6 +163,8 @@ def _work(
         gap_s=gaps.gap_s(turn) if turn.index else 0.0,
         after=after,
         dependents=dependents,
+        agent=session.agent,
+        stack=stack,
     )
 
 

@@ -8,13 +8,47 @@ what a tool will take, whether a session goes on: none of that is in here before
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from agentic_serving.capacity.runs import Runs
 from agentic_serving.fleet.types import Stats, Usage
 from agentic_serving.workload import GapKind
 
-__all__ = ["Ended", "Policy", "PolicyBase", "ReplicaView", "TurnView"]
+__all__ = [
+    "Ended",
+    "Policy",
+    "PolicyBase",
+    "ReplicaView",
+    "SeesFailures",
+    "SeesFirstTokens",
+    "SplitsPrefill",
+    "TurnHints",
+    "TurnView",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnHints:
+    """What a client declares of the future with a call. Whether it is true is another matter.
+
+    Times are those that the client would measure with no contention.
+
+    Attributes:
+        follows: what its session does after the answer.
+        gap_s: from the answer to the session's next call, sub-agents that it waits for included; None: none comes.
+        fan_out: sub-agents that the answer starts.
+        critical_s: from this call's arrival to the end of the task, on the longest way.
+    """
+
+    follows: Literal["tool", "human", "end"]
+    gap_s: float | None
+    fan_out: int
+    critical_s: float
+
+    @property
+    def final(self) -> bool:
+        """The session's last call."""
+        return self.follows == "end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +61,9 @@ class TurnView:
         index: how many calls this session has made before.
         kind: what the prompt ends with: a tool's result, or a person's words.
         runs: the prompt's full blocks. Equal id, equal block and prefix.
+        agent: the session's kind of agent.
+        retry: how often this call was tried before (`x-stainless-retry-count`); every try has an id of its own.
+        hints: None: the client declares nothing.
     """
 
     id: str
@@ -38,11 +75,14 @@ class TurnView:
     runs: Runs
     prompt_tokens: int
     arrived_s: float
+    agent: str = "main"
+    retry: int = 0
+    hints: TurnHints | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class ReplicaView:
-    """A replica as the router knows it. Its gauges are current: the delay of scraping is not modelled.
+    """A replica as the router knows it. Its gauges are current, or as of the last scrape.
 
     Attributes:
         turns: placed there by this router and not finished.
@@ -50,6 +90,7 @@ class ReplicaView:
         cache_tokens: what its KV cache holds, as the engine reports it.
         max_seqs: how many requests it runs at the same time.
         read: its gauges now; many policies never look at them.
+        ready: False: it is down, and nothing can be placed there.
     """
 
     index: int
@@ -59,6 +100,7 @@ class ReplicaView:
     read: Callable[[], Stats] = field(repr=False, compare=False)
     turns: int = 0
     prompt_tokens: int = 0
+    ready: bool = True
     _stats: Stats | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -83,6 +125,7 @@ class Ended:
     placed_s: float
     first_token_s: float
     finished_s: float
+    prefill: int | None = None  # the replica that prefilled it, where that was another one
 
 
 class Policy(Protocol):
@@ -117,8 +160,38 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class SplitsPrefill(Protocol):
+    """A policy that says where a turn is prefilled, where replicas do that apart; without it the router does."""
+
+    def place_prefill(
+        self, turn: TurnView, replicas: Sequence[ReplicaView], decode: int, now_s: float
+    ) -> int | None:
+        """Of those that only prefill, the one for a turn that has just been placed; None: prefilled where it decodes."""
+        ...
+
+
+@runtime_checkable
+class SeesFirstTokens(Protocol):
+    """A policy that wants to know of every turn's first token, as of the response's headers."""
+
+    def on_first_token(self, turn_id: str, replica: int, now_s: float) -> None: ...
+
+
+@runtime_checkable
+class SeesFailures(Protocol):
+    """A policy that is told of turns that end without an answer."""
+
+    def on_fail(self, turn: TurnView, replica: int | None, now_s: float) -> None:
+        """Its replica died, or its client has gone; None: it was still held. If it comes again, then as another turn."""
+        ...
+
+
 class PolicyBase:
-    """Defaults: first come, first served, at once; remembers nothing."""
+    """Defaults: first come, first served, at once; remembers nothing.
+
+    A policy may have more: what `SplitsPrefill`, `SeesFirstTokens` and `SeesFailures` have is called where it is there.
+    """
 
     def ready(self, replicas: Sequence[ReplicaView], now_s: float) -> bool:
         return True

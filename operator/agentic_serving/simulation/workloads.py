@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 
 from agentic_serving.errors import InvalidInput
+from agentic_serving.fleet.profile import StepProfile
+from agentic_serving.fleet.types import Limits
+from agentic_serving.simulation.fleets import Fleet, Stacks
+from agentic_serving.simulation.hints import Hints, declared
 from agentic_serving.simulation.path import Alone, alone
 from agentic_serving.simulation.runs import Run
 from agentic_serving.simulation.scripts import Gaps, Script, script
-from agentic_serving.simulation.setup import Fleet
+from agentic_serving.simulation.setup import Setup
+from agentic_serving.simulation.views import TurnHints
 from agentic_serving.workload import Program
 
 __all__ = ["Workload"]
@@ -19,26 +24,48 @@ _STRIDE = 1 << 40
 class Workload:
     """For any number of simulations on fleets of these replicas, with these gaps.
 
+    Args:
+        fleet: what programs run on; of it, `limits` and `profile` count.
+        stacks: further ones, and the agents that use them.
+
     Raises:
         InvalidInput: a program cannot be run on these replicas, or two have one id.
     """
 
-    def __init__(self, programs: Sequence[Program], fleet: Fleet, gaps: Gaps) -> None:
+    def __init__(
+        self, programs: Sequence[Program], fleet: Fleet, gaps: Gaps, stacks: Stacks | None = None
+    ) -> None:
         self.gaps = gaps
         self.limits, self.profile = fleet.limits, fleet.profile
-        self.scripts: tuple[Script, ...] = tuple(script(one, fleet.limits, gaps) for one in programs)
-        self._alone = {one.id: alone(one, fleet.limits, fleet.profile) for one in self.scripts}
+        self._agents = dict(stacks.agents) if stacks else {}
+        self._kinds = _kinds(fleet, stacks)
+        self.scripts: tuple[Script, ...] = tuple(script(one, self._place, gaps) for one in programs)
+        self._alone = {one.id: alone(one, self._kinds) for one in self.scripts}
         if len(self._alone) < len(self.scripts):
             raise InvalidInput("programs", "two have the same id")
         if any(one.max_block >= _STRIDE for one in self.scripts):
             raise InvalidInput("programs", f"have block ids of {_STRIDE} or more")
         self._scopes = {name: i for i, name in enumerate(dict.fromkeys(one.scope for one in self.scripts))}
 
+    def check(self, setup: Setup) -> None:
+        """Raises: InvalidInput: the setup has other replicas or gaps than this was made for."""
+        theirs = (setup.gaps, dict(setup.stacks.agents), _kinds(setup.fleet, setup.stacks))
+        if (self.gaps, self._agents, self._kinds) != theirs:
+            raise InvalidInput("workload", "was made for other gaps, limits or another profile")
+
+    def hints(self, hints: Hints, seed: int) -> dict[str, tuple[TurnHints, ...]]:
+        """What the clients declare, by script."""
+        return declared(self.scripts, self._alone, hints, seed)
+
     def start(self, one: Script, lap: int, now_s: float) -> Run:
         """A new instance. Block ids mean the same within one scope and lap."""
         place = lap * len(self._scopes) + self._scopes[one.scope]
         name = f"{one.id}#{lap}" if lap else one.id
         return Run(name, one, self.alone(one), place * _STRIDE, now_s)
+
+    def _place(self, agent: str) -> tuple[str, Limits]:
+        stack = self._agents.get(agent, "")
+        return stack, self._kinds[stack][0]
 
     def alone(self, one: Script) -> Alone:
         """The script's contention-free path."""
@@ -54,3 +81,8 @@ class Workload:
             for one in self.scripts
         ]
         return max(1, round(demand * fleet.tokens * len(wants) / sum(wants)))
+
+
+def _kinds(fleet: Fleet, stacks: Stacks | None) -> dict[str, tuple[Limits, StepProfile]]:
+    fleets = {"": fleet, **(stacks.fleets if stacks else {})}
+    return {name: (one.limits, one.profile) for name, one in fleets.items()}

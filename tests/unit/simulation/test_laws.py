@@ -184,7 +184,8 @@ def test_a_turn_s_view_says_nothing_of_its_answer_or_of_what_comes_after() -> No
     """What a view holds is what its request's headers and body hold; the blocks of the answer are not in it."""
     names = {field.name for field in fields(TurnView)}
     assert names == {
-        "arrived_s", "id", "index", "kind", "parent", "program", "prompt_tokens", "runs", "session",
+        "agent", "arrived_s", "hints", "id", "index", "kind", "parent", "program", "prompt_tokens", "retry", "runs",
+        "session",
     }  # fmt: skip
     seen: list[TurnView] = []
 
@@ -199,3 +200,4 @@ def test_a_turn_s_view_says_nothing_of_its_answer_or_of_what_comes_after() -> No
         Workload(programs, setup.fleet, Gaps()), setup, Watching(BASELINES["least-load"](setup.fleet, 0))
     )
     assert [view.runs for view in seen] == [((0, 10),), ((0, 20),)]
+    assert [view.hints for view in seen] == [None, None]
