@@ -1,7 +1,8 @@
 """What one replica's KV cache probably holds: vLLM's eviction, in tokens and by session instead of by block.
 
 Idle content goes in the order of its last use, each prompt from its end; what is in use never goes. Memory that is in use
-counts from a turn's beginning, its whole prompt at once.
+counts from a turn's beginning, its whole prompt at once. A second tier takes what is evicted, in the order in which it
+comes, and gives it back to the turn that asks for it; what never left the device is not in it.
 Not modelled: blocks (a cache loses less than one per session and turn to rounding), a prompt's gradual growth, copies of
 a prefix that two turns compute at the same time.
 """
@@ -9,6 +10,7 @@ a prefix that two turns compute at the same time.
 from collections.abc import Callable
 
 from agentic_serving.errors import Bug
+from agentic_serving.program.demoted import Demoted
 from agentic_serving.program.pieces import Piece, Queue, Turn, path_tokens
 
 __all__ = ["Holdings"]
@@ -20,7 +22,18 @@ _MAX_DEPTH = 16
 class Holdings:
     """One cache. `busy` and `idle` are tokens; `lost` is told which sessions have nothing here any more."""
 
-    __slots__ = ("busy", "idle", "limit", "lost", "max_sessions", "name", "named", "queue", "used")
+    __slots__ = (
+        "busy",
+        "host",
+        "idle",
+        "limit",
+        "lost",
+        "max_sessions",
+        "name",
+        "named",
+        "queue",
+        "used",
+    )
 
     def __init__(self, name: str, limit: int, max_sessions: int, lost: Callable[[str], None]) -> None:
         self.name = name
@@ -32,9 +45,18 @@ class Holdings:
         self.used = 0  # tokens of all turns that began, for distances
         self.named: dict[str, Piece] = {}
         self.queue = Queue()
+        self.host = Demoted(2 * max_sessions)
 
     def warm(self, session: str) -> int:
         return path_tokens(self.named.get(session))
+
+    def warm_host(self, session: str) -> int:
+        """Tokens that follow the warm ones."""
+        total, piece = 0, self.named.get(session)
+        while piece is not None:
+            total += self.host.tokens(piece)
+            piece = piece.parent
+        return total
 
     def begin(self, session: str, tokens: int, shared: tuple[str, int] | None) -> None:
         """A prompt of so many tokens is in use, and what it finds here with it."""
@@ -44,7 +66,8 @@ class Holdings:
             piece.turn = Turn(warm, self.used - piece.seen + warm)
         piece.turn.prompt = tokens
         self._occupy(piece)
-        self._resize(piece, max(tokens, warm) - warm)
+        more = tokens - path_tokens(piece)
+        self._resize(piece, max(more, -piece.tokens if piece.turns == 1 else 0))
         self.used += tokens
         self.make_room()
 
@@ -62,11 +85,12 @@ class Holdings:
         return turn
 
     def cancel(self, session: str) -> None:
-        """A turn's own tokens were never computed. What they pushed out is not brought back."""
+        """A turn's own tokens were never computed, but for those that others use too. What was evicted stays so."""
         piece = self.named.get(session)
         if piece is None or piece.turn is None:
             return
         if piece.turns == 1:
+            self._join(piece)
             surplus = path_tokens(piece) - piece.turn.kept
             self._resize(piece, -min(max(surplus, 0), piece.tokens))
         self._release(piece)
@@ -78,7 +102,7 @@ class Holdings:
             return
         while piece.turns:
             self._release(piece)
-        if session in self.named:
+        if self.named.pop(session, None):
             self._orphan(piece)
 
     def make_room(self) -> None:
@@ -91,7 +115,15 @@ class Holdings:
             over -= gone
             if not oldest.tokens:
                 self.queue.remove(oldest)
+            self._demote(oldest, gone)
+            if not oldest.tokens:
                 self._emptied(oldest)
+
+    def trim_host(self) -> None:
+        """The host forgets what is over its limit."""
+        for piece in self.host.trim():
+            if not piece.tokens and not piece.turns and not piece.nameless:
+                self._emptied(piece)
 
     def _piece(self, session: str, tokens: int, shared: tuple[str, int] | None) -> Piece:
         """The session's piece whose path is the known part of the prompt."""
@@ -114,9 +146,10 @@ class Holdings:
         if other is None or min(shared[1], path_tokens(other)) <= path_tokens(own):
             return own
         prefix = self._prefix(other, shared[1])
+        made = self._name(session, prefix)
         if own is not None:
             self._orphan(own)
-        return self._name(session, prefix)
+        return made
 
     def _shortened(self, session: str, piece: Piece, tokens: int) -> Piece:
         """Only so many tokens of its path go on; the rest keeps its place in the queue, without a name."""
@@ -124,13 +157,10 @@ class Holdings:
         if over <= 0:
             return piece
         if over > piece.tokens:
-            prefix = self._prefix(piece, tokens) if tokens > 0 else None
-            made = Piece(session)
-            if prefix is not None:
-                prefix.adopt(made)
+            made = self._name(session, self._prefix(piece, tokens) if tokens > 0 else None)
             self._orphan(piece)
-            self.named[session] = made
             return made
+        self.host.take(piece)
         piece.tokens -= over
         rest = Piece(None, over)
         self.queue.insert(rest, piece)
@@ -176,7 +206,7 @@ class Holdings:
         return piece
 
     def _occupy(self, piece: Piece) -> None:
-        """One turn more on a path. An only child with the same turns and its parent are one piece."""
+        """One turn more on a path."""
         above: Piece | None = piece
         while above is not None:
             if not above.turns and above.tokens:
@@ -184,13 +214,13 @@ class Holdings:
                 self.idle -= above.tokens
                 self.busy += above.tokens
             above.turns += 1
-            above.host = 0
+            self._resize(above, self.host.take(above))
             above = above.parent
-        while (
-            (above := piece.parent) is not None
-            and above.turns == piece.turns
-            and len(above.children or ()) == 1
-        ):
+        self._join(piece)
+
+    def _join(self, piece: Piece) -> None:
+        """An only child in use and its parent are one piece."""
+        while (above := piece.parent) is not None and len(above.children or ()) == 1:
             piece.leave()
             piece.tokens += above.tokens
             if (before := above.leave()) is not None:
@@ -212,6 +242,12 @@ class Holdings:
             self._emptied(piece)
         self.make_room()
 
+    def _demote(self, piece: Piece, tokens: int) -> None:
+        """The host takes what the device evicts."""
+        if self.host.limit:
+            self.host.put(piece, tokens)
+            self.trim_host()
+
     def _resize(self, piece: Piece, more: int) -> None:
         """Of a piece in use."""
         piece.tokens += more
@@ -219,10 +255,11 @@ class Holdings:
 
     def _emptied(self, piece: Piece) -> None:
         """Nothing of a piece is there; with it goes what could only follow it."""
-        if piece.parent is not None and not piece.children and piece.owner is not None:
-            return  # the session still has what it shares
+        if self.host.tokens(piece) or (piece.owner is not None and piece.parent is not None):
+            return  # the session still has what it shares, or what the host keeps
         for child in list(piece.children or ()):
             child.leave()
+            self.host.take(child)
             self._emptied(child)
         if piece.owner is not None:
             del self.named[piece.owner]
@@ -231,9 +268,7 @@ class Holdings:
 
     def _orphan(self, piece: Piece) -> None:
         """Its session does not own it any more."""
-        if piece.owner is not None:
-            self.named.pop(piece.owner, None)
-            piece.owner = None
+        piece.owner = None
         self._left(piece)
         if piece.tokens:
             self.queue.merge(piece)
@@ -252,6 +287,7 @@ class Holdings:
             raise Bug(f"{self.name}: idle tokens do not add up")
         if self.idle and self.busy + self.idle > self.limit:
             raise Bug(f"{self.name}: more is idle than fits")
+        self.host.check(self.name)
         known = set(idle)
         for session, piece in self.named.items():
             if piece.owner != session or piece.children:

@@ -63,16 +63,24 @@ class Ledger:
         self._replicas: dict[str, _Replica] = {}
         self._places: dict[str, tuple[Holdings, ...]] = {}  # the caches that hold a session
 
-    def replica(self, name: str, capacity_tokens: int) -> None:
-        """A replica is there, or its capacity is another now: what its engine reports as the size of its cache."""
-        if capacity_tokens < 1:
-            raise InvalidInput("capacity_tokens", "must be at least 1")
+    def replica(self, name: str, capacity_tokens: int, host_tokens: int = 0) -> None:
+        """A replica is there, or its capacity is another now.
+
+        Args:
+            capacity_tokens: what its engine reports as the size of its cache.
+            host_tokens: room for what that cache evicts. A tier that is written through (vLLM's own offload, LMCache)
+                has copies of what the device holds too: its size less the device's.
+        """
+        if capacity_tokens < 1 or host_tokens < 0:
+            raise InvalidInput("capacity_tokens", "must be at least 1, and host_tokens not negative")
         found = self._replicas.get(name)
         if found is None:
             found = _Replica(self._holdings(name))
             self._replicas[name] = found
         self.total_capacity += capacity_tokens - found.capacity
         found.resize(capacity_tokens)
+        found.holdings.host.limit = host_tokens
+        found.holdings.trim_host()
 
     def gone(self, name: str) -> None:
         """A replica, or its engine's process, is no more, and what it held with it."""
@@ -142,6 +150,11 @@ class Ledger:
         """Tokens of its longest prompt that are believed there, from the first one on."""
         found = self._replicas.get(replica)
         return found.holdings.warm(session) if found else 0
+
+    def warm_host(self, session: str, replica: str) -> int:
+        """Tokens that follow the warm ones and are believed in the replica's second tier."""
+        found = self._replicas.get(replica)
+        return found.holdings.warm_host(session) if found else 0
 
     def where(self, session: str) -> Mapping[str, int]:
         """The replicas that hold some of it, the one with most first."""

@@ -27,13 +27,11 @@ class Turn:
 class Piece:
     """A stretch of tokens. In the queue exactly if it has tokens and no turn."""
 
-    __slots__ = ("children", "host", "newer", "older", "owner", "parent", "seen", "tokens", "turn", "turns")
+    __slots__ = ("children", "newer", "older", "owner", "parent", "seen", "tokens", "turn", "turns")
 
     def __init__(self, owner: str | None = None, tokens: int = 0) -> None:
         self.owner = owner
         self.tokens = tokens
-        #: Tokens after these that were evicted to the host's memory.
-        self.host = 0
         #: Turns in flight here and below.
         self.turns = 0
         self.turn: Turn | None = None

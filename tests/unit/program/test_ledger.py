@@ -1,5 +1,8 @@
 """The ledger: LRU from the end of each prompt, shared prefixes once, nothing in use evicted, and learned corrections."""
 
+import itertools
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -175,54 +178,149 @@ def test_a_client_that_edits_its_prompts_does_not_shrink_an_empty_replica() -> N
     assert led.error > 0.9
 
 
+def test_what_is_evicted_goes_to_the_host_and_comes_back() -> None:
+    led = Ledger()
+    led.replica("r0", 500, host_tokens=600)
+    turn(led, "a", "r0", 400)
+    turn(led, "b", "r0", 300)
+    turn(led, "c", "r0", 400)
+    assert [(led.warm(s, "r0"), led.warm_host(s, "r0")) for s in "abc"] == [(0, 400), (100, 200), (400, 0)]
+    turn(led, "d", "r0", 500)
+    # 1,100 tokens are over, 600 stay: of what came first the end went first
+    assert [(led.warm(s, "r0"), led.warm_host(s, "r0")) for s in "abcd"] == [
+        (0, 0),
+        (0, 200),
+        (0, 400),
+        (500, 0),
+    ]
+    assert dict(led.where("a")) == {}
+    led.begin("b", "r0", 300, 0.0)
+    led.cancel("b", "r0", 0.0)
+    led.check()
+    led.begin("c", "r0", 450, 0.0)
+    led.check()
+    assert (led.warm("c", "r0"), led.warm_host("c", "r0"), led.busy("r0")) == (450, 0, 450)
+
+
+def test_a_shared_prefix_comes_back_from_the_host_once() -> None:
+    led = Ledger()
+    led.replica("r0", 1000, host_tokens=1000)
+    turn(led, "parent", "r0", 500)
+    led.begin("child", "r0", 600, 0.0, shared=("parent", 400))
+    led.end("child", "r0", 600, 0.0)
+    turn(led, "other", "r0", 1000)
+    assert [led.warm_host(s, "r0") for s in ("parent", "child")] == [500, 600]
+    led.begin("child", "r0", 600, 0.0)
+    led.begin("parent", "r0", 500, 0.0)
+    led.check()
+    assert led.busy("r0") == 700
+
+
 class Brute:
-    """The same in single tokens: a list of (session, position), the next to be evicted first; no sharing."""
+    """The same in single tokens, each with a number, as an engine has blocks: a queue of those that no turn uses."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.idle: list[tuple[str, int]] = []
-        self.busy: dict[str, int] = {}
+        self.numbers = itertools.count()
+        self.idle: dict[int, None] = {}  # the next to be evicted first
+        self.users: Counter[int] = Counter()
+        self.paths: dict[str, list[int]] = {}
+        self.turns: dict[str, int] = {}
+        self.kept: dict[str, int] = {}
 
-    def warm(self, session: str) -> int:
-        return self.busy.get(session) or sum(name == session for name, _ in self.idle)
+    def found(self, session: str) -> list[int]:
+        path = self.paths.get(session, [])
+        return list(itertools.takewhile(lambda token: token in self.idle or self.users[token], path))
 
-    def begin(self, session: str, tokens: int) -> None:
-        had = self.warm(session)
-        self.idle = [
-            (name if at < tokens else "", at) if name == session else (name, at) for name, at in self.idle
-        ]
-        self.idle = [one for one in self.idle if one[0] != session]
-        self.busy[session] = max(tokens, min(had, tokens))
-        self.room()
+    def begin(self, session: str, tokens: int, shared: tuple[str, int] | None) -> None:
+        path = self.found(session)
+        if not self.turns.get(session):
+            if shared is not None and shared[0] == session:
+                path = path[: shared[1]]
+            elif shared is not None and len(other := self.found(shared[0])[: shared[1]]) > len(path):
+                path = other
+            path = path[:tokens]
+            self.turns[session] = 0
+            self.kept[session] = len(path)
+            self.use(path)
+        self.turns[session] += 1
+        self.paths[session] = path
+        self.grow(session, tokens)
 
     def end(self, session: str, tokens: int) -> None:
-        del self.busy[session]
-        self.idle += [(session, at) for at in reversed(range(tokens))]
+        self.grow(session, tokens)
+        self.kept[session] = max(self.kept[session], tokens)
+        self.release(session)
+
+    def cancel(self, session: str) -> None:
+        if self.turns[session] == 1:
+            path = self.paths[session]
+            others = {token for name, other in self.paths.items() if name != session for token in other}
+            kept = max(self.kept[session], sum(token in others for token in path))
+            for token in path[kept:]:
+                self.users[token] -= 1
+            del path[kept:]
+        self.release(session)
+
+    def use(self, tokens: list[int]) -> None:
+        for token in tokens:
+            self.users[token] += 1
+            self.idle.pop(token, None)
+
+    def grow(self, session: str, tokens: int) -> None:
+        more = list(itertools.islice(self.numbers, max(0, tokens - len(self.paths[session]))))
+        self.paths[session] += more
+        self.use(more)
         self.room()
 
+    def release(self, session: str) -> None:
+        self.turns[session] -= 1
+        if not self.turns[session]:
+            for token in reversed(self.paths[session]):
+                self.users[token] -= 1
+                if not self.users[token]:
+                    self.idle[token] = None
+        self.room()
+
+    def busy(self) -> int:
+        return sum(count > 0 for count in self.users.values())
+
     def room(self) -> None:
-        while self.idle and len(self.idle) + sum(self.busy.values()) > self.capacity:
-            self.idle.pop(0)
+        while self.idle and len(self.idle) + self.busy() > self.capacity:
+            del self.idle[next(iter(self.idle))]
 
 
-STEPS = st.lists(st.tuples(st.sampled_from("abcde"), st.integers(1, 30), st.integers(0, 8)), max_size=60)
+SESSIONS = st.sampled_from("abcde")
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["begin", "fork", "cut", "end", "cancel"]), SESSIONS, SESSIONS, st.integers(1, 30)
+    ),
+    max_size=60,
+)
 
 
 @given(STEPS, st.integers(10, 90))
 @settings(deadline=None)
-def test_it_is_lru_as_a_list_of_tokens_is(steps: list[tuple[str, int, int]], capacity: int) -> None:
+def test_it_is_lru_as_single_tokens_are(steps: list[tuple[str, str, str, int]], capacity: int) -> None:
     led, brute = ledger(capacity), Brute(capacity)
-    for session, tokens, more in steps:
-        if session in brute.busy:
-            size = brute.busy[session] + more
-            led.end(session, "r0", size, 0.0)
-            brute.end(session, size)
+    for step, session, other, n in steps:
+        if step in ("end", "cancel"):
+            if not brute.turns.get(session):
+                continue
+            if step == "cancel":
+                led.cancel(session, "r0", 0.0)
+                brute.cancel(session)
+            else:
+                size = len(brute.paths[session]) + n % 5
+                led.end(session, "r0", size, 0.0)
+                brute.end(session, size)
         else:
-            led.begin(session, "r0", tokens, 0.0)
-            brute.begin(session, tokens)
+            shared = {"begin": None, "fork": (other, n - n % 3), "cut": (session, n // 2)}[step]
+            led.begin(session, "r0", n, 0.0, shared)
+            brute.begin(session, n, shared)
         led.check()
-        assert {s: led.warm(s, "r0") for s in "abcde"} == {s: brute.warm(s) for s in "abcde"}
-        assert led.idle("r0") == len(brute.idle)
+        assert {s: led.warm(s, "r0") for s in "abcde"} == {s: len(brute.found(s)) for s in "abcde"}
+        assert (led.busy("r0"), led.idle("r0")) == (brute.busy(), len(brute.idle))
 
 
 OPERATIONS = st.sampled_from(["begin", "fork", "end", "report", "cancel", "drop", "restart"])
@@ -246,7 +344,7 @@ def carry_out(led: Ledger, call: Call) -> None:
             led.drop(session)
         case _:
             led.gone(replica)
-            led.replica(replica, 40 + n)
+            led.replica(replica, 40 + n, host_tokens=n // 2)
 
 
 NAMES = st.sampled_from(["a", "b", "c", "d", "e", "f"])
@@ -259,6 +357,7 @@ CALLS = st.lists(
 @settings(deadline=None, max_examples=300)
 def test_any_order_of_calls_keeps_the_books(calls: list[Call]) -> None:
     led = ledger(100, 60, max_sessions=4)
+    led.replica("r1", 60, host_tokens=40)
     for call in calls:
         carry_out(led, call)
         led.check()
