@@ -1,0 +1,112 @@
+"""How likely a session that is away is back soon: by what gaps were before, and by what its client declared if that is true.
+
+The cause of a gap is not known when it begins, as no response body is read: gaps after tools and before people are learned as one.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from agentic_serving.program.events import Declared, Turn
+from agentic_serving.program.gaps import GapModel
+from agentic_serving.program.policy import Policy
+
+__all__ = ["Absence"]
+
+#: The name under which gaps are learned whatever caused them.
+_ANY = "any"
+#: About the last 20 declarations of a program count; one is right if it is within a factor of three.
+_TRUST_WEIGHT = 0.05
+_RIGHT_FACTOR = 3.0
+_FIRST_TRUST = 0.5
+
+
+@dataclass(slots=True)
+class _Away:
+    program: str
+    run: str
+    since_s: float
+    declared: Declared | None
+
+
+class Absence:
+    """Sessions between two turns, the latest kept; what was learned of their gaps."""
+
+    def __init__(self, policy: Policy, *, max_sessions: int = 200_000) -> None:
+        self.gaps = GapModel()
+        self._policy = policy
+        self._max_sessions = max_sessions
+        self._away: OrderedDict[str, _Away] = OrderedDict()
+        self._sessions: dict[str, set[str]] = {}  # away, by run
+        self._trust: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._away)
+
+    def trust(self, program: str) -> float:
+        """Of what the program's clients declare of gaps, the share that was true; 0.5 before anything is known."""
+        return self._trust.get(program, _FIRST_TRUST)
+
+    def away(self, turn: Turn, now_s: float) -> None:
+        """A turn of the session has ended."""
+        self._pop(turn.session)
+        self._away[turn.session] = _Away(turn.program, turn.run, now_s, turn.declared)
+        self._sessions.setdefault(turn.run, set()).add(turn.session)
+        if len(self._away) > self._max_sessions:
+            self._pop(next(iter(self._away)))
+
+    def back(self, turn: Turn, now_s: float) -> None:
+        """A turn of the session arrived."""
+        one = self._pop(turn.session)
+        if one is None:
+            return
+        gap_s = now_s - one.since_s
+        self.gaps.learn(turn.program, _ANY, gap_s)
+        if one.declared is not None:
+            self._judge(one.program, right=_is_right(one.declared.gap_s, gap_s))
+
+    def over(self, run: str) -> list[str]:
+        """The run has ended: its sessions that were away, which never come back."""
+        gone = sorted(self._sessions.get(run, ()))
+        for session in gone:
+            one = self._pop(session)
+            if one is not None:
+                self.gaps.learn_end(one.program, _ANY)
+                if one.declared is not None:
+                    self._judge(one.program, right=one.declared.gap_s is None)
+        return gone
+
+    def weight(self, session: str, away_s: float) -> float:
+        """0 to 1: how much of what it left in a cache is needed."""
+        one = self._away.get(session)
+        if one is None or away_s >= self._policy.keep_s:
+            return 0.0
+        guess = self.gaps.chance(one.program, _ANY, away_s, self._policy.return_within_s)
+        if one.declared is None or not self._policy.hints:
+            return guess
+        trust = self.trust(one.program)
+        return trust * self._said(one.declared, away_s) + (1 - trust) * guess
+
+    def _said(self, declared: Declared, away_s: float) -> float:
+        if declared.gap_s is None or away_s > _RIGHT_FACTOR * declared.gap_s:
+            return 0.0
+        return float(declared.gap_s - away_s <= self._policy.return_within_s)
+
+    def _judge(self, program: str, *, right: bool) -> None:
+        before = self.trust(program)
+        self._trust[program] = before + _TRUST_WEIGHT * (right - before)
+
+    def _pop(self, session: str) -> _Away | None:
+        one = self._away.pop(session, None)
+        if one is not None:
+            sessions = self._sessions[one.run]
+            sessions.discard(session)
+            if not sessions:
+                del self._sessions[one.run]
+        return one
+
+
+def _is_right(declared_s: float | None, gap_s: float) -> bool:
+    if declared_s is None:
+        return False
+    low, high = sorted((max(declared_s, 1.0), max(gap_s, 1.0)))  # under a second nobody needs to know
+    return high <= _RIGHT_FACTOR * low

@@ -1,0 +1,156 @@
+"""Where a turn goes, or why it waits: one turn against what is known of all replicas.
+
+The rules in their order; the first that applies decides.
+1. Most of the prompt is somewhere: there, at once, or as soon as that replica has worked off the prefill before it.
+2. A replica has room for it beside what its sessions will need again: there.
+3. It fits nowhere, but computing again what it evicts is within a replica's recompute budget: there.
+4. It waits. When its hold is over it goes to the overflow replica, whatever that evicts; one replica bears that.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from agentic_serving.program.events import Reason, Turn
+from agentic_serving.program.ledger import Ledger
+from agentic_serving.program.policy import Policy
+from agentic_serving.program.replicas import Replica
+from agentic_serving.program.residents import Residents
+
+__all__ = ["Choice", "Placing"]
+
+#: A turn leaves the replica that has its prefix if it would have its first token in less than half the time elsewhere:
+#: what it leaves behind has to be computed again.
+_ESCAPE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A replica and what the turn will have to compute there; replica None: it waits, for `home` if that is said."""
+
+    replica: Replica | None
+    reason: Reason
+    uncached: int = 0
+    evicts: float = 0.0  # tokens beyond the replica's room
+    home: str | None = None
+
+
+class Placing:
+    """Reads the ledger, the residents and the replicas; changes nothing but budgets' clocks."""
+
+    def __init__(self, policy: Policy, ledger: Ledger, residents: Residents) -> None:
+        self.replicas: dict[str, Replica] = {}
+        self._policy = policy
+        self._ledger = ledger
+        self._residents = residents
+
+    def choose(self, turn: Turn, now_s: float, busy: Iterable[str] = ()) -> Choice:
+        """Rules 1 to 3.
+
+        Args:
+            busy: replicas where a sibling computes what this one shares: not there before it is done.
+        """
+        warm = self.warm(turn)
+        skip = frozenset(busy)
+        home = self._home(turn, warm) if self._policy.stay else None
+        room = self._roomy(turn, warm, skip)
+        if home is not None:
+            return self._stay(turn, home, warm[home.name], room)
+        if room is not None:
+            return Choice(room, Reason.ROOM, turn.prompt_tokens - warm.get(room.name, 0))
+        return self._within_budget(turn, warm, skip, now_s)
+
+    def overflow(self, turn: Turn) -> Choice:
+        """Rule 4, second half."""
+        warm = self.warm(turn)
+        host = max(
+            self.replicas.values(),
+            key=lambda one: (one.overflow, self.free(one) + self._residents.needs(turn.session, one.name)),
+        )
+        return Choice(host, Reason.OVERFLOW, turn.prompt_tokens - warm.get(host.name, 0))
+
+    def anywhere(self, turn: Turn, reason: Reason) -> Choice:
+        """The replica that has its first token first, whatever that evicts."""
+        warm = self.warm(turn)
+        best = min(
+            self.replicas.values(),
+            key=lambda one: (
+                one.pending + turn.prompt_tokens - warm.get(one.name, 0),
+                one.turns,
+                -self.free(one),
+            ),
+        )
+        return Choice(best, reason, turn.prompt_tokens - warm.get(best.name, 0))
+
+    def warm(self, turn: Turn) -> Mapping[str, int]:
+        """Tokens of the prompt that are probably there, by replica."""
+        found: dict[str, int] = {}
+        for share in turn.shares:
+            for name, tokens in self._ledger.where(share.session).items():
+                there = min(tokens, share.tokens, turn.prompt_tokens - 1)
+                if there > found.get(name, 0) and name in self.replicas:
+                    found[name] = there
+        return found
+
+    def free(self, replica: Replica) -> float:
+        """Tokens that nobody there will need soon."""
+        return self._ledger.capacity(replica.name) - self._residents.needed(replica.name)
+
+    def most_room(self, now_s: float) -> float:
+        """No prompt that is longer, and nowhere warm, can be placed now."""
+        most = 0.0
+        for one in self.replicas.values():
+            if one.takes(self._policy.small_tokens + 1, self._policy):
+                most = max(most, self.free(one) + one.spare(self._policy, now_s))
+        return most
+
+    def _home(self, turn: Turn, warm: Mapping[str, int]) -> Replica | None:
+        """The replica that has most of the prompt, if that is most of the prompt."""
+        if not warm:
+            return None
+        name = max(warm, key=lambda one: (warm[one], -self.replicas[one].pending))
+        there = warm[name]
+        missing = turn.prompt_tokens - there
+        small = missing <= self._policy.small_tokens
+        return self.replicas[name] if small or there >= self._policy.warm_share * turn.prompt_tokens else None
+
+    def _stay(self, turn: Turn, home: Replica, warm: int, room: Replica | None) -> Choice:
+        missing = turn.prompt_tokens - warm
+        if room is not None and room is not home:
+            there = home.pending + missing
+            elsewhere = room.pending + turn.prompt_tokens
+            if there > _ESCAPE * elsewhere + self._policy.small_tokens:
+                return Choice(room, Reason.ROOM, turn.prompt_tokens)
+        if home.takes(missing, self._policy):
+            return Choice(home, Reason.WARM, missing)
+        return Choice(None, Reason.PREFILL, missing, home=home.name)
+
+    def _roomy(self, turn: Turn, warm: Mapping[str, int], skip: frozenset[str]) -> Replica | None:
+        """Of those with room the one that computes it first, then the emptiest."""
+        best: tuple[float, float, str] | None = None
+        for one in self.replicas.values():
+            missing = turn.prompt_tokens - warm.get(one.name, 0)
+            if one.name in skip or not one.takes(missing, self._policy):
+                continue
+            free = self.free(one) + self._residents.needs(turn.session, one.name)
+            if free >= turn.prompt_tokens or not one.turns:
+                key = (missing + one.pending, -free, one.name)
+                best = key if best is None else min(best, key)
+        return None if best is None else self.replicas[best[2]]
+
+    def _within_budget(
+        self, turn: Turn, warm: Mapping[str, int], skip: frozenset[str], now_s: float
+    ) -> Choice:
+        best: tuple[float, str] | None = None
+        for one in self.replicas.values():
+            missing = turn.prompt_tokens - warm.get(one.name, 0)
+            if one.name in skip or not one.takes(missing, self._policy):
+                continue
+            evicts = turn.prompt_tokens - self.free(one) - self._residents.needs(turn.session, one.name)
+            if evicts <= one.spare(self._policy, now_s):
+                key = (one.cost_s(evicts) + one.seconds(missing), one.name)
+                best = key if best is None else min(best, key)
+        if best is None:
+            return Choice(None, Reason.NO_ROOM)
+        found = self.replicas[best[1]]
+        evicts = turn.prompt_tokens - self.free(found) - self._residents.needs(turn.session, found.name)
+        return Choice(found, Reason.BUDGET, turn.prompt_tokens - warm.get(found.name, 0), max(evicts, 0.0))

@@ -1,0 +1,65 @@
+"""The policy's switches and parameters, with where each number comes from.
+
+"Tuning half" below means: chosen on the sessions of `simulation.halves` "tuning" at 1.5 to 3 times KV demand, as the middle
+of a range within which completion changes by less than 3 % (docs/scheduling.md has the curves).
+"""
+
+from dataclasses import dataclass
+
+from agentic_serving.errors import InvalidInput
+
+__all__ = ["Policy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the scheduler does. Tokens and seconds.
+
+    Attributes:
+        hold: keep turns that would evict state which is about to be used. Off: every turn goes at once.
+        stay: a turn goes to the replica that has its prefix.
+        least_attained_first: order what waits by uncached service attained in the task; off: by arrival.
+        stagger: siblings wait for the one that prefills what they share.
+        hints: use what clients declare, as far as it has been true.
+        return_within_s: idle state counts as needed with its session's chance to return within this time. Tuning half;
+            80 to 200 s.
+        keep_s: state that has been idle for longer does not count.
+        small_tokens: so little prefill is never worth a wait. One step of vLLM's default token budget (8,192).
+        prefill_tokens: a replica takes more prefill only up to so much in flight, or if none is. Two steps.
+        warm_share: a prompt of which so much is there is resident.
+        recompute_budget: of a replica's time, what may be spent on computing again what admissions beyond its room evict.
+            Makes holding follow cost: where prefill is fast the budget covers all there is to recompute. Tuning half.
+        budget_cap_s: unspent budget.
+        shared_tokens: siblings that share less do not wait for each other. A quarter of a step.
+        lookahead: so many waiting turns are considered at a time, so that one event costs the same with any queue.
+    """
+
+    hold: bool = True
+    stay: bool = True
+    least_attained_first: bool = True
+    stagger: bool = True
+    hints: bool = True
+    return_within_s: float = 120.0
+    keep_s: float = 120.0
+    small_tokens: int = 8192
+    prefill_tokens: int = 16384
+    warm_share: float = 0.5
+    recompute_budget: float = 0.04
+    budget_cap_s: float = 30.0
+    shared_tokens: int = 2048
+    lookahead: int = 64
+
+    def __post_init__(self) -> None:
+        for name in (
+            "return_within_s",
+            "keep_s",
+            "small_tokens",
+            "prefill_tokens",
+            "shared_tokens",
+            "lookahead",
+        ):
+            if getattr(self, name) <= 0:
+                raise InvalidInput(name, "must be positive")
+        for name in ("warm_share", "recompute_budget"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidInput(name, "must be between 0 and 1")

@@ -1,0 +1,86 @@
+"""What the scheduler knows of each replica beside its cache: prefill in flight, how fast it is, and its recompute budget."""
+
+from agentic_serving.program.policy import Policy
+
+__all__ = ["Replica"]
+
+#: Until prefills were timed: between a small model on one device and a large one on a node.
+_FIRST_TOKENS_PER_S = 15_000.0
+#: Only prefills of several steps say how fast prefill is.
+_TIMED_TOKENS = 16_384
+#: About the last 20 prefills count.
+_WEIGHT = 0.05
+
+
+class Replica:
+    """Counts follow the scheduler's own turns; what others send there is seen in the cache's effective capacity only."""
+
+    __slots__ = (
+        "_budget_s",
+        "_budgeted_s",
+        "_prefilled_s",
+        "decoding",
+        "max_seqs",
+        "name",
+        "overflow",
+        "pending",
+        "prefills",
+        "tokens_per_s",
+    )
+
+    def __init__(self, name: str, max_seqs: int) -> None:
+        self.name = name
+        self.max_seqs = max_seqs
+        self.pending = 0  # uncached tokens of turns that have no first token yet
+        self.prefills = 0  # those turns
+        self.decoding = 0  # turns with a first token
+        self.overflow = 0  # turns there that were admitted only because their hold was over
+        self.tokens_per_s = _FIRST_TOKENS_PER_S
+        self._prefilled_s = 0.0  # when it last finished a prompt
+        self._budget_s = 0.0
+        self._budgeted_s: float | None = None
+
+    @property
+    def turns(self) -> int:
+        return self.prefills + self.decoding
+
+    def takes(self, uncached_tokens: int, policy: Policy) -> bool:
+        """More prefill now would not just wait in the engine's queue."""
+        return (
+            uncached_tokens <= policy.small_tokens
+            or self.pending <= 0
+            or self.pending + uncached_tokens <= policy.prefill_tokens
+        ) and self.turns < self.max_seqs
+
+    def seconds(self, tokens: float) -> float:
+        """What computing so many prompt tokens takes."""
+        return tokens / self.tokens_per_s
+
+    def begin(self, uncached_tokens: int) -> None:
+        self.pending += uncached_tokens
+        self.prefills += 1
+
+    def first_token(self, uncached_tokens: int, placed_s: float, now_s: float) -> None:
+        """A prompt is computed: how fast that was, if nothing else was computed in between."""
+        self.pending -= uncached_tokens
+        self.prefills -= 1
+        self.decoding += 1
+        took_s = now_s - max(placed_s, self._prefilled_s)
+        if uncached_tokens >= _TIMED_TOKENS and took_s > 0:
+            self.tokens_per_s += _WEIGHT * (uncached_tokens / took_s - self.tokens_per_s)
+        self._prefilled_s = now_s
+
+    def cost_s(self, evicted_tokens: float) -> float:
+        """Time that computing them again takes, of that turn and of those that decode beside it."""
+        return self.seconds(evicted_tokens) * (1 + self.decoding)
+
+    def spare(self, policy: Policy, now_s: float) -> float:
+        """Tokens beyond its room that its recompute budget pays for."""
+        since_s = now_s if self._budgeted_s is None else self._budgeted_s
+        earned = policy.recompute_budget * (now_s - since_s)
+        self._budget_s = min(policy.budget_cap_s, self._budget_s + earned)
+        self._budgeted_s = now_s
+        return max(0.0, self._budget_s) * self.tokens_per_s / (1 + self.decoding)
+
+    def spend(self, evicted_tokens: float) -> None:
+        self._budget_s -= self.cost_s(evicted_tokens)

@@ -1,0 +1,324 @@
+"""The program scheduler: events in, instructions out. No I/O, no clock; hosted behind Envoy and in the simulation.
+
+What it decides is in `placing` (where, or why not yet), `waiting` and `service` (who goes first) and `residents` (what of the
+caches is needed); this module keeps them in step. An event costs the same whatever the number of live sessions.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agentic_serving.errors import Bug
+from agentic_serving.program import events as ev
+from agentic_serving.program.absence import Absence
+from agentic_serving.program.ledger import Ledger
+from agentic_serving.program.placing import Choice, Placing
+from agentic_serving.program.policy import Policy
+from agentic_serving.program.replicas import Replica
+from agentic_serving.program.residents import Residents
+from agentic_serving.program.service import Service
+from agentic_serving.program.waiting import Held, Waiting
+
+__all__ = ["Scheduler"]
+
+#: While turns wait, room may appear with time alone: sessions that stay away count less.
+_TICK_S = 1.0
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A turn on its way."""
+
+    turn: ev.Turn
+    replica: str
+    uncached: int  # as expected
+    warm: int
+    placed_s: float
+    overflow: bool
+    prefilling: bool = True
+
+
+class Scheduler:
+    """One per stack. `now_s` never goes back: an earlier one counts as the latest."""
+
+    def __init__(self, policy: Policy | None = None, *, service: Service | None = None) -> None:
+        self.policy = policy or Policy()
+        self.ledger = Ledger()
+        self.absence = Absence(self.policy)
+        self.waiting = Waiting()
+        self.service = service or Service()
+        self.residents = Residents(self._look)
+        self._placing = Placing(self.policy, self.ledger, self.residents)
+        self._flights: dict[str, _Flight] = {}
+        self._prefilling: dict[str, str] = {}  # session → its turn that has no first token yet
+        self._now_s = 0.0
+
+    @property
+    def wake_s(self) -> float | None:
+        """When to send a Tick if nothing happens before."""
+        deadline_s = self.waiting.deadline_s
+        return None if deadline_s is None else min(deadline_s, self._now_s + _TICK_S)
+
+    def handle(self, event: ev.Event, now_s: float) -> list[ev.Instruction]:
+        """What to do now. Every turn gets Admit in the end; Hold is said once, on its arrival."""
+        self._now_s = max(self._now_s, now_s)
+        self.residents.advance(self._now_s)
+        match event:
+            case ev.Arrived(turn):
+                return [*self._overdue(), self._arrived(turn)]
+            case ev.FirstToken(turn_id):
+                self._first_token(turn_id)
+            case ev.Ended():
+                self._ended(event)
+            case ev.Failed(turn_id):
+                self._failed(turn_id)
+            case ev.Placed(turn_id, replica):
+                self._moved(turn_id, replica)
+            case ev.ReplicaSeen():
+                self._seen(event)
+            case ev.ReplicaGone(name):
+                self._gone(name)
+            case ev.RunEnded(run):
+                return [*self._run_ended(run), *self._overdue(), *self._dispatch()]
+            case ev.Tick():
+                pass
+        return [*self._overdue(), *self._dispatch()]
+
+    def check(self) -> None:
+        """Raises Bug where an invariant does not hold."""
+        self.ledger.check()
+        self.residents.check()
+        self.waiting.check()
+        for replica in self._placing.replicas.values():
+            here = [one for one in self._flights.values() if one.replica == replica.name]
+            prefilling = [one for one in here if one.prefilling]
+            if replica.turns != len(here) or replica.prefills != len(prefilling):
+                raise Bug(f"turns of {replica.name} are miscounted")
+            if replica.pending != sum(one.uncached for one in prefilling):
+                raise Bug(f"prefill of {replica.name} is miscounted")
+
+    # Turns
+
+    def _arrived(self, turn: ev.Turn) -> ev.Instruction:
+        if turn.id in self._flights or turn.id in self.waiting:
+            raise Bug(f"turn {turn.id} arrived twice")
+        if not turn.side:
+            self.absence.back(turn, self._now_s)
+            if turn.human:
+                self.service.begin_task(turn.run)
+        if not self._placing.replicas:
+            return ev.Admit(
+                turn_id=turn.id, replica=None, reason=ev.Reason.ONLY, uncached_tokens=0, held_s=0.0
+            )
+        choice = self._choose(turn)
+        if choice.replica is not None:
+            return self._admit(turn, choice, self._now_s)
+        return self._hold(turn, choice)
+
+    def _choose(self, turn: ev.Turn) -> Choice:
+        if turn.side or not self.policy.hold or turn.max_hold_s <= 0:
+            reason = ev.Reason.SIDE if turn.side else ev.Reason.ROOM
+            home = self._placing.choose(turn, self._now_s) if self.policy.stay else None
+            if home is not None and home.replica is not None and not turn.side:
+                return home
+            return self._placing.anywhere(turn, reason)
+        leaders = self._leaders(turn)
+        if leaders:
+            warm = max(self._placing.warm(turn).values(), default=0)
+            leader, shared = max(leaders.items(), key=lambda one: one[1])
+            if shared > warm:
+                return Choice(None, ev.Reason.SIBLING, home=leader)
+        return self._placing.choose(turn, self._now_s, leaders)
+
+    def _leaders(self, turn: ev.Turn) -> dict[str, int]:
+        """Replicas where another session computes now what this one shares with it, and how much that is."""
+        if not self.policy.stagger:
+            return {}
+        found: dict[str, int] = {}
+        for share in turn.shares:
+            leader = self._prefilling.get(share.session)
+            if leader is None or share.session == turn.session or share.tokens < self.policy.shared_tokens:
+                continue
+            flight = self._flights[leader]
+            if flight.uncached > turn.prompt_tokens - share.tokens or flight.warm < share.tokens:
+                found[flight.replica] = max(found.get(flight.replica, 0), share.tokens)
+        return found
+
+    def _hold(self, turn: ev.Turn, choice: Choice) -> ev.Instruction:
+        weight = float(self.service.attained(turn.run)) if self.policy.least_attained_first else 0.0
+        held = Held(turn, self._now_s, self.waiting.rank(turn.priority, weight), choice.reason, choice.home)
+        self.waiting.add(held)
+        home = self.residents.home(turn.session)
+        if home is not None:  # what it has there is needed as soon as it goes
+            self.residents.use(turn.session, home, self.ledger.warm(turn.session, home))
+        return ev.Hold(turn_id=turn.id, until_s=held.deadline_s, reason=held.reason)
+
+    def _admit(self, turn: ev.Turn, choice: Choice, arrived_s: float) -> ev.Instruction:
+        replica = choice.replica
+        if replica is None:
+            raise Bug("an admitted turn has a replica")
+        if choice.reason is ev.Reason.BUDGET:
+            replica.spend(choice.evicts)
+        flight = _Flight(
+            turn,
+            replica.name,
+            choice.uncached,
+            turn.prompt_tokens - choice.uncached,
+            self._now_s,
+            choice.reason is ev.Reason.OVERFLOW,
+        )
+        self._begin(flight)
+        return ev.Admit(
+            turn_id=turn.id,
+            replica=replica.name,
+            reason=choice.reason,
+            uncached_tokens=choice.uncached,
+            held_s=self._now_s - arrived_s,
+        )
+
+    def _begin(self, flight: _Flight) -> None:
+        turn, replica = flight.turn, self._placing.replicas[flight.replica]
+        self._flights[turn.id] = flight
+        replica.begin(flight.uncached)
+        replica.overflow += flight.overflow
+        if turn.side:
+            return
+        self._prefilling[turn.session] = turn.id
+        shared = self._shared(turn, replica.name)
+        self.ledger.begin(turn.session, replica.name, turn.prompt_tokens, self._now_s, shared)
+        others = shared[1] if shared and shared[0] != turn.session else 0
+        self.residents.use(turn.session, replica.name, turn.prompt_tokens - others)
+
+    def _shared(self, turn: ev.Turn, replica: str) -> tuple[str, int] | None:
+        """What of the prompt is another session's as well, or all that goes on of this session's own."""
+        best: tuple[str, int] | None = None
+        for share in turn.shares:
+            there = min(share.tokens, self.ledger.warm(share.session, replica))
+            if there > (best[1] if best else 0):
+                best = (share.session, there)
+        return best
+
+    def _first_token(self, turn_id: str) -> None:
+        flight = self._flights.get(turn_id)
+        if flight is None or not flight.prefilling:
+            return
+        flight.prefilling = False
+        self._lead_over(flight)
+        if (replica := self._replica(flight)) is not None:
+            replica.first_token(flight.uncached, flight.placed_s, self._now_s)
+
+    def _ended(self, ended: ev.Ended) -> None:
+        self._first_token(ended.turn_id)
+        flight = self._flights.pop(ended.turn_id, None)
+        if flight is None:
+            return
+        self._left(flight)
+        turn = flight.turn
+        if turn.side:
+            return
+        cached = flight.warm if ended.cached_tokens is None else ended.cached_tokens
+        self.service.charge(turn.run, max(0, ended.prompt_tokens - cached))
+        self.ledger.end(
+            turn.session,
+            flight.replica,
+            ended.prompt_tokens + ended.output_tokens,
+            self._now_s,
+            cached=ended.cached_tokens,
+            expected=flight.warm,
+        )
+        self.absence.away(turn, self._now_s)
+        self._rest(turn.session)
+
+    def _failed(self, turn_id: str) -> None:
+        if self.waiting.pop(turn_id) is not None:
+            return
+        flight = self._flights.pop(turn_id, None)
+        if flight is None:
+            return
+        self._lead_over(flight)
+        if (replica := self._replica(flight)) is not None:
+            if flight.prefilling:
+                replica.pending -= flight.uncached
+                replica.prefills -= 1
+                replica.decoding += 1
+            self._left(flight)
+        if not flight.turn.side:
+            self.ledger.cancel(flight.turn.session, flight.replica, self._now_s)
+            self.absence.away(flight.turn, self._now_s)
+            self._rest(flight.turn.session)
+
+    def _moved(self, turn_id: str, replica: str) -> None:
+        flight = self._flights.get(turn_id)
+        if flight is None or flight.replica == replica or replica not in self._placing.replicas:
+            return
+        self._failed(turn_id)
+        warm = self._placing.warm(flight.turn).get(replica, 0)
+        uncached = flight.turn.prompt_tokens - warm
+        self._begin(_Flight(flight.turn, replica, uncached, warm, self._now_s, overflow=False))
+
+    def _left(self, flight: _Flight) -> None:
+        if (replica := self._replica(flight)) is not None:
+            replica.decoding -= 1
+            replica.overflow -= flight.overflow
+
+    def _rest(self, session: str) -> None:
+        """Its tokens are idle, unless another turn of it is under way."""
+        if session not in self._prefilling:
+            self.residents.rest(session, self._now_s)
+
+    def _lead_over(self, flight: _Flight) -> None:
+        if self._prefilling.get(flight.turn.session) == flight.turn.id:
+            del self._prefilling[flight.turn.session]
+
+    def _replica(self, flight: _Flight) -> Replica | None:
+        return self._placing.replicas.get(flight.replica)
+
+    # What waits
+
+    def _overdue(self) -> Iterable[ev.Instruction]:
+        while self._placing.replicas and (held := self.waiting.overdue(self._now_s)) is not None:
+            self.waiting.pop(held.turn.id)
+            yield self._admit(held.turn, self._placing.overflow(held.turn), held.arrived_s)
+
+    def _dispatch(self) -> Iterable[ev.Instruction]:
+        """Admit those that can go now, in their order; one that does not fit is passed by."""
+        if not len(self.waiting) or not self._placing.replicas:
+            return
+        most = self._placing.most_room(self._now_s)
+        for held in self.waiting.first(self.policy.lookahead):
+            if held.home is None and held.turn.prompt_tokens > most:
+                continue
+            choice = self._choose(held.turn)
+            held.home = choice.home
+            if choice.replica is not None:
+                self.waiting.pop(held.turn.id)
+                yield self._admit(held.turn, choice, held.arrived_s)
+                most = self._placing.most_room(self._now_s)
+
+    # Replicas and runs
+
+    def _seen(self, seen: ev.ReplicaSeen) -> None:
+        self.ledger.replica(seen.name, seen.capacity_tokens)
+        known = self._placing.replicas.get(seen.name)
+        if known is None:
+            self._placing.replicas[seen.name] = Replica(seen.name, seen.max_seqs)
+        else:
+            known.max_seqs = seen.max_seqs
+
+    def _gone(self, name: str) -> None:
+        self._placing.replicas.pop(name, None)
+        self.ledger.gone(name)
+        self.residents.gone(name)
+
+    def _run_ended(self, run: str) -> Iterable[ev.Instruction]:
+        self.service.end(run)
+        for session in self.absence.over(run):
+            where = tuple(self.ledger.where(session))
+            self.residents.forget(session)
+            self.ledger.drop(session)
+            if where:
+                yield ev.Drop(session, where)
+
+    def _look(self, session: str, away_s: float) -> tuple[float, int]:
+        home = self.residents.home(session)
+        tokens = self.ledger.warm(session, home) if home else 0
+        return self.absence.weight(session, away_s), tokens

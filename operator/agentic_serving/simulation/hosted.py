@@ -1,0 +1,158 @@
+"""Our own scheduler as a policy of the simulation: what it is told here is what a router tells it.
+
+What a router gets from the session graph, which session's prompt begins like this one, is found from block ids here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from agentic_serving.capacity.runs import Runs, common_blocks
+from agentic_serving.program import events as ev
+from agentic_serving.program.policy import Policy as Rules
+from agentic_serving.program.scheduler import Scheduler
+from agentic_serving.program.service import Service
+from agentic_serving.simulation.setup import Fleet
+from agentic_serving.simulation.views import Ended, Policy, ReplicaView, TurnView
+
+__all__ = ["OURS", "Hosted", "Ours"]
+
+#: Sessions of a run whose prompts a new session's first prompt is compared with: the latest.
+_SIBLINGS = 32
+
+
+class Hosted:
+    """The policy `agentic`."""
+
+    def __init__(
+        self,
+        rules: Rules | None = None,
+        *,
+        max_hold_s: float = 300.0,
+        service: Service | None = None,
+        on_instruction: Callable[[ev.Instruction], None] | None = None,
+    ) -> None:
+        self.scheduler = Scheduler(rules, service=service)
+        self._max_hold_s = max_hold_s
+        self._on_instruction = on_instruction
+        self._prompts: dict[str, dict[str, Runs]] = {}  # by run, by session: the last prompt
+        self._told: set[str] = set()  # turns that wait and were told of
+        self._admitted: dict[str, str] = {}  # turns that may go, and where to
+        self._ready: set[str] = set()
+
+    def ready(self, replicas: Sequence[ReplicaView], now_s: float) -> bool:  # noqa: ARG002 - called like any policy
+        return True
+
+    def order(self, waiting: Sequence[TurnView], now_s: float) -> Sequence[TurnView]:
+        """Only those that were admitted: the others would be refused one by one."""
+        self._news = [turn for turn in waiting if turn.id not in self._told]
+        self._waiting = waiting
+        return waiting
+
+    def place(self, turn: TurnView, replicas: Sequence[ReplicaView], now_s: float) -> int | None:
+        """The first call after `order` tells all there is to tell."""
+        if self._news is not None:
+            self._tell(replicas, now_s)
+        found = self._admitted.pop(turn.id, None)
+        if found is None:
+            return None
+        self._told.discard(turn.id)
+        return int(found)
+
+    def on_first_token(self, turn_id: str, replica: int, now_s: float) -> None:  # noqa: ARG002
+        self._handle(ev.FirstToken(turn_id), now_s)
+
+    def on_finish(self, ended: Ended) -> None:
+        usage = ended.usage
+        self._handle(
+            ev.Ended(
+                turn_id=ended.turn.id,
+                prompt_tokens=usage.prompt_tokens,
+                output_tokens=usage.output_tokens,
+                cached_tokens=usage.cached_tokens,
+            ),
+            ended.finished_s,
+        )
+
+    def on_fail(self, turn: TurnView, replica: int | None, now_s: float) -> None:  # noqa: ARG002
+        self._told.discard(turn.id)
+        self._admitted.pop(turn.id, None)
+        self._handle(ev.Failed(turn.id), now_s)
+
+    def on_end(self, program: str, now_s: float) -> None:
+        self._prompts.pop(program, None)
+        self._handle(ev.RunEnded(program), now_s)
+
+    def wake_s(self, now_s: float) -> float | None:  # noqa: ARG002
+        return self.scheduler.wake_s
+
+    _news: list[TurnView] | None = None
+    _waiting: Sequence[TurnView] = ()
+
+    def _tell(self, replicas: Sequence[ReplicaView], now_s: float) -> None:
+        news, self._news = self._news or [], None
+        ready = {str(one.index) for one in replicas if one.ready}
+        for one in replicas:
+            name = str(one.index)
+            if name in ready - self._ready:
+                self._handle(
+                    ev.ReplicaSeen(name=name, capacity_tokens=one.cache_tokens, max_seqs=one.max_seqs), now_s
+                )
+        for name in sorted(self._ready - ready):
+            self._handle(ev.ReplicaGone(name), now_s)
+        self._ready = ready
+        for view in news:
+            self._told.add(view.id)
+            self._handle(ev.Arrived(self._turn(view, replicas[0].block_size)), now_s)
+        if not news:
+            self._handle(ev.Tick(), now_s)
+
+    def _handle(self, event: ev.Event, now_s: float) -> None:
+        for instruction in self.scheduler.handle(event, now_s):
+            if isinstance(instruction, ev.Admit) and instruction.replica is not None:
+                self._admitted[instruction.turn_id] = instruction.replica
+            if self._on_instruction is not None:
+                self._on_instruction(instruction)
+
+    def _turn(self, view: TurnView, block_size: int) -> ev.Turn:
+        declared = view.hints
+        return ev.Turn(
+            id=view.id,
+            program="default",
+            run=view.program,
+            session=view.session,
+            prompt_tokens=view.prompt_tokens,
+            shares=self._shares(view, block_size),
+            human=view.kind == "human" and view.parent is None,
+            max_hold_s=self._max_hold_s,
+            declared=None
+            if declared is None
+            else ev.Declared(gap_s=declared.gap_s, remaining_s=declared.critical_s),
+        )
+
+    def _shares(self, view: TurnView, block_size: int) -> tuple[ev.Share, ...]:
+        prompts = self._prompts.setdefault(view.program, {})
+        own = prompts.pop(view.session, None)
+        found: list[ev.Share] = []
+        if own is not None:
+            found.append(ev.Share(view.session, common_blocks(own, view.runs) * block_size))
+        else:
+            for session in list(prompts)[-_SIBLINGS:]:
+                tokens = common_blocks(prompts[session], view.runs) * block_size
+                if tokens:
+                    found.append(ev.Share(session, tokens))
+        prompts[view.session] = view.runs
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """Makes a fresh policy for a fleet and a seed; a value, so that other processes can make it too."""
+
+    rules: Rules = Rules()  # noqa: RUF009 - frozen
+    max_hold_s: float = 300.0
+
+    def __call__(self, fleet: Fleet, seed: int) -> Policy:  # noqa: ARG002
+        return Hosted(self.rules, max_hold_s=self.max_hold_s)
+
+
+OURS: Mapping[str, Ours] = {"agentic": Ours()}
