@@ -74,12 +74,15 @@ class ContinuumTTL:
         )
 
     def place(self, turn: TurnView, replicas: Sequence[ReplicaView], now_s: float) -> int | None:
+        up = [one for one in replicas if one.ready]
+        free = self._free(up)
         kept = self._kept.get(turn.session)
-        free = self._free(replicas)
+        if kept is not None and kept.replica not in free:
+            kept = None  # its replica is down
         if kept is not None:
             fits = [kept.replica]  # its tokens are there already: it must not wait for what it holds
         else:
-            fits = [one.index for one in replicas if turn.prompt_tokens <= free[one.index] or not one.turns]
+            fits = [one.index for one in up if turn.prompt_tokens <= free[one.index] or not one.turns]
         if not fits:
             return None
         index = max(fits, key=lambda one: (free[one], -one))
@@ -97,7 +100,13 @@ class ContinuumTTL:
         if until_s > now_s:
             self._kept[turn.session] = _Kept(ended.replica, tokens, until_s, now_s)
         else:
-            del self._kept[turn.session]
+            self._kept.pop(turn.session, None)
+
+    def on_fail(self, turn: TurnView, replica: int | None, now_s: float) -> None:
+        """Nothing is kept of a turn that its replica lost."""
+        self._counted.discard(turn.id)
+        if replica is not None:
+            self._kept.pop(turn.session, None)
 
     def on_end(self, program: str, now_s: float) -> None:
         self._arrived_s.pop(program, None)
@@ -137,7 +146,8 @@ class ContinuumTTL:
     def _free(self, replicas: Sequence[ReplicaView]) -> dict[int, int]:
         free = {one.index: one.cache_tokens for one in replicas}
         for kept in self._kept.values():
-            free[kept.replica] -= kept.tokens
+            if kept.replica in free:
+                free[kept.replica] -= kept.tokens
         return free
 
     def _ttl_s(self, tokens: int) -> float:

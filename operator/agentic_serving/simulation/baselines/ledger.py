@@ -98,6 +98,17 @@ class ThunderLedger:
         if program.marked and not program.serving:
             self._stop(program, ended.finished_s)
 
+    def on_fail(self, turn: TurnView, replica: int | None, now_s: float) -> None:
+        """What is lost is not there: the program is admitted anew."""
+        program = self._programs[turn.program]
+        if replica is None:
+            program.asking -= 1
+            self._seen.discard(turn.id)
+            return
+        program.serving -= 1
+        if not program.serving:
+            self._stop(program, now_s)
+
     def on_end(self, program: str, now_s: float) -> None:
         self._programs.pop(program, None)
 
@@ -115,12 +126,23 @@ class ThunderLedger:
         self._seen.add(turn.id)
 
     def _plan(self, replicas: Sequence[ReplicaView], now_s: float) -> None:
+        up = [one for one in replicas if one.ready]
+        if len(up) < len(replicas):
+            self._leave(up, now_s)
+            replicas = up
         if now_s >= self._pause_s:
             self._pause_s = now_s + self._period_s
             for index, free in self._free(replicas, now_s, decayed=False).items():
                 if free < 0:
                     self._pause(index, free, now_s)
         self._resume(replicas, now_s)
+
+    def _leave(self, up: Sequence[ReplicaView], now_s: float) -> None:
+        """Programs whose replica is down wait."""
+        there = {one.index for one in up}
+        for program in self._programs.values():
+            if program.replica is not None and program.replica not in there:
+                self._stop(program, now_s)
 
     def _free(self, replicas: Sequence[ReplicaView], now_s: float, *, decayed: bool) -> dict[int, float]:
         free = {view.index: float(view.cache_tokens) for view in replicas}
@@ -151,7 +173,7 @@ class ThunderLedger:
 
     def _resume(self, replicas: Sequence[ReplicaView], now_s: float) -> None:
         asking = [one for one in self._programs.values() if one.replica is None and one.asking]
-        if not asking:
+        if not asking or not replicas:
             return
         free = self._free(replicas, now_s, decayed=True)
         total = sum(max(value, 0.0) for value in free.values())

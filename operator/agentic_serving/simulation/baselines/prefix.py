@@ -105,6 +105,9 @@ class AffinityFilter:
     def on_finish(self, ended: Ended) -> None:
         self._load[ended.replica] -= self._charged.pop(ended.turn.id)
 
+    def on_fail(self, turn: TurnView, replica: int) -> None:
+        self._load[replica] -= self._charged.pop(turn.id)
+
     def on_end(self, program: str) -> None:
         """The index forgets by itself."""
 

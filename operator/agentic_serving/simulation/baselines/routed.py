@@ -5,11 +5,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agentic_serving.simulation.views import Ended, ReplicaView, TurnView
 
-__all__ = ["ArrivalOrder", "Gate", "Order", "Placement", "Routed"]
+__all__ = ["ArrivalOrder", "Charges", "Gate", "Order", "Placement", "Routed"]
 
 
 class Placement(Protocol):
@@ -22,6 +22,13 @@ class Placement(Protocol):
     def on_finish(self, ended: Ended) -> None: ...
 
     def on_end(self, program: str) -> None: ...
+
+
+@runtime_checkable
+class Charges(Protocol):
+    """A placement that counts what is under way must know of turns that end without an answer."""
+
+    def on_fail(self, turn: TurnView, replica: int) -> None: ...
 
 
 class Order(Protocol):
@@ -79,18 +86,22 @@ class Routed:
         self._free = gate is None or gate == Gate()
 
     def ready(self, replicas: Sequence[ReplicaView], now_s: float) -> bool:
-        return self._free or any(self._gate.open(replica) for replica in replicas)
+        return self._free or any(replica.ready and self._gate.open(replica) for replica in replicas)
 
     def order(self, waiting: Sequence[TurnView], now_s: float) -> Sequence[TurnView]:
         return self._order.order(waiting, now_s)
 
     def place(self, turn: TurnView, replicas: Sequence[ReplicaView], now_s: float) -> int | None:
-        open_ = replicas if self._free else [one for one in replicas if self._gate.open(one)]
+        open_ = [one for one in replicas if one.ready and (self._free or self._gate.open(one))]
         return self._placement.choose(turn, open_, now_s).index if open_ else None
 
     def on_finish(self, ended: Ended) -> None:
         self._placement.on_finish(ended)
         self._order.on_finish(ended)
+
+    def on_fail(self, turn: TurnView, replica: int | None, now_s: float) -> None:
+        if replica is not None and isinstance(self._placement, Charges):
+            self._placement.on_fail(turn, replica)
 
     def on_end(self, program: str, now_s: float) -> None:
         self._placement.on_end(program)
