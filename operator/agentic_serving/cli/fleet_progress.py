@@ -5,6 +5,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -14,18 +15,13 @@ __all__ = ["Bar"]
 
 
 class Bar:
-    """A bar; without a terminal it is printed once, at the end."""
+    """A bar; without a terminal it is printed once, at the end. Without a total there is no estimate."""
 
     def __init__(self, name: str, *, total: int | None) -> None:
-        columns = (
-            TextColumn(name),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
+        columns: list[ProgressColumn] = [TextColumn(name), BarColumn(20), MofNCompleteColumn()]
+        columns += [TextColumn("{task.description}"), TimeElapsedColumn()]
+        if total is not None:
+            columns += [TextColumn("left"), TimeRemainingColumn()]
         # All simulations of a long grid count for the estimate, not only the last half minute's.
         self._progress = Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600)
         self._task = self._progress.add_task("", total=total)

@@ -11,6 +11,7 @@ import click
 from agentic_serving import __version__
 from agentic_serving.cli.diff import diff
 from agentic_serving.cli.explain import explain
+from agentic_serving.cli.fleetplan import plan
 from agentic_serving.cli.model import model
 from agentic_serving.cli.operator import operator
 from agentic_serving.cli.render import render_command
@@ -32,7 +33,7 @@ def cli() -> None:
     """
 
 
-for command in (render_command, validate, explain, diff, model, replay, simulate, operator):
+for command in (render_command, validate, explain, diff, model, replay, simulate, plan, operator):
     cli.add_command(command)
 
 

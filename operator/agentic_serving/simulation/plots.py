@@ -61,9 +61,12 @@ def plot_grid(report: Report, folder: Path) -> tuple[Path, ...]:
 
 
 def plot_attainment(
-    curves: Mapping[str, Sequence[tuple[int, float]]], *, wanted: float, title: str, path: Path
+    curves: Mapping[str, Sequence[tuple[int, float]]], *, wanted: float | None, title: str, path: Path
 ) -> tuple[Path, ...]:
-    """Shares that meet the objective (0 to 1) over replicas, a curve each; `path` without a suffix.
+    """Shares within the limit (0 to 1) over replicas, a curve each; `path` without a suffix.
+
+    Args:
+        wanted: the share that the objective asks for; None: it asks for a mean.
 
     Raises:
         InvalidInput: a file cannot be written.
@@ -75,7 +78,8 @@ def plot_attainment(
     for label, points in curves.items():
         ordered = sorted(points)
         axis.plot([n for n, _ in ordered], [100 * share for _, share in ordered], marker="o", label=label)
-    axis.axhline(100 * wanted, linestyle="--", color="grey", label="objective")
+    if wanted is not None:
+        axis.axhline(100 * wanted, linestyle="--", color="grey", label="objective")
     axis.set(title=title, xlabel="replicas", ylabel="within the limit, %", ylim=(0, 102))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend()

@@ -7,15 +7,12 @@ from agentic_serving.errors import InvalidInput
 from agentic_serving.simulation.baselines import BASELINES
 from agentic_serving.simulation.grid import MakePolicy
 
-__all__ = ["OURS", "POLICIES", "find_policies", "planning_policy"]
-
-#: Our scheduler's name.
-OURS = "agentic"
+__all__ = ["POLICIES", "find_policies", "planning_policy"]
 
 POLICIES: Mapping[str, MakePolicy] = MappingProxyType({**BASELINES})
 
 #: Fleets are planned for the first of these that there is: llm-d's newest mix of scorers is what runs without ours.
-_FOR_PLANNING = (OURS, "affinity-filter")
+_FOR_PLANNING = ("agentic", "affinity-filter")
 
 
 def find_policies(names: Iterable[str], *, field: str = "policy") -> dict[str, MakePolicy]:
