@@ -117,17 +117,16 @@ class Tree:
         """Make a parent known; what it changes nothing for is refused. Returns the run that became part of the parent's, if any.
 
         Args:
-            own: the child itself says so, not a child of it.
+            own: the child itself says so, not a child of it. Others are believed only until it comes.
         """
-        if child.parent is parent or child is parent or (child.own and child.parent is not None):
-            child.own = child.own or (own and child.parent is parent)
+        if child.parent is parent:
+            child.own = child.own or own
             return None
         above = list(parent.upwards())
-        moves = child.parent is not None
         if (
             child in above
             or len(above) + child.height > MAX_DEPTH
-            or (moves and not (own and child.root() is above[-1]))
+            or not _may_move(child, above[-1], own=own)
         ):
             self.refused += own
             return None
@@ -200,3 +199,10 @@ class Tree:
         seen = [node.seen_s for node in self.nodes.values()]
         if seen != sorted(seen):
             raise Bug("sessions are not in the order in which they were seen")
+
+
+def _may_move(child: Node, root: Node, *, own: bool) -> bool:
+    """A parent is learned once; what others said of it may be made more exact, within the run."""
+    if not own:
+        return child.parent is None and not child.seen
+    return child.parent is None or (not child.own and child.root() is root)

@@ -101,11 +101,12 @@ def test_a_chain_of_parents_without_end_is_cut() -> None:
     assert (at_the_limit.refused, run_of(at_the_limit, f"s{MAX_DEPTH}")) == (0, "s0")
 
 
-def test_a_run_cannot_be_taken_over_by_a_stranger_who_names_it_as_his_parent() -> None:
+def test_a_strangers_word_moves_no_session_that_has_come() -> None:
     sessions = after(turn("mine"), turn("child", "mine"))
-    assert sessions.arrive(turn("mine2", "child"), 9).run == "mine"  # he may join it
-    assert sessions.arrive(turn("child", "his"), 9).run == "mine"  # and cannot move what is there
-    assert sessions.refused == 0
+    assert sessions.arrive(turn("his", "mine", "his-run"), 9).run == "mine"  # he may join it
+    assert sessions.arrive(turn("child", "his-run"), 9).run == "mine"  # its parent is known
+    assert run_of(sessions, "mine") == "mine"
+    sessions.check()
 
 
 # --- Turns.
