@@ -21,7 +21,7 @@ __all__ = ["Arrival", "Gone", "RunState", "SessionState", "Sessions"]
 _MAX_SESSIONS = 200_000
 #: The newest session and all above it must fit, with others to evict.
 _MIN_SESSIONS = 2 * MAX_DEPTH
-#: `spec.identity.idleTimeout`'s default.
+#: A run that was silent for half an hour is over (docs/identity.md).
 _IDLE_S = 1800.0
 #: Below it, a likely session is not taken for the session. Half of what that session had sent beyond tools and system comes again.
 _MIN_CONFIDENCE = 0.5

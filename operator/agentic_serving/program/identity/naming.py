@@ -23,6 +23,8 @@ __all__ = ["Named", "codex_metadata", "named"]
 #: W3C Baggage: a whole header of 8,192 bytes must pass, and 64 members.
 _MAX_BAGGAGE_CHARS = 8192
 _MAX_BAGGAGE_MEMBERS = 64
+#: Of what is not a header of Codex's own. The key is all threads' of a run, so a thread that has only this may be another one.
+_CODEX_CONFIDENCE: Mapping[str, float] = {"client_metadata": SAID, "prompt_cache_key": GUESSED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +137,7 @@ def _claude_subagent(body: Mapping[str, Any]) -> bool:
 def _codex(headers: Mapping[str, str], body: Mapping[str, Any]) -> Named | None:
     """`session-id` is the root's for all threads of a run. Before 0.131 it was `session_id`, and a thread's own.
 
-    Codex's `prompt_cache_key` is the thread's id; of anybody else, it is what many sessions share.
+    Codex's `prompt_cache_key` is the run's id; of anybody else, it is what many sessions share.
     """
     told, flat = codex_metadata(headers, body), mapping(body.get("client_metadata"))
     source = next(
@@ -161,7 +163,7 @@ def _codex(headers: Mapping[str, str], body: Mapping[str, Any]) -> Named | None:
         parent=None if parent == session else parent,
         agent=identifier(headers.get("x-openai-subagent")),
         source=source,
-        confidence=CERTAIN if source.startswith("session") else SAID,
+        confidence=_CODEX_CONFIDENCE.get(source, CERTAIN),
     )
 
 
