@@ -1,0 +1,135 @@
+"""Several routers, old gauges, first tokens. A pass takes 1 s, a prompt token 0.1 s."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from agentic_serving.errors import Bug
+from agentic_serving.simulation import (
+    ClosedLoop,
+    Ended,
+    Gaps,
+    OpenLoop,
+    PolicyBase,
+    ReplicaView,
+    Seat,
+    Setup,
+    TurnView,
+    Workload,
+    simulate,
+)
+from agentic_serving.simulation.baselines import BASELINES, Gate, LeastLoad, Routed
+from tests.unit.simulation.builders import chain, fleet, turn
+
+PROGRAMS = [chain(f"p{i}", turn(0, 10, output=5), turn(1, 14, gap_s=2.0)) for i in range(4)]
+
+
+class Watching(PolicyBase):
+    """Least load; remembers what it was shown."""
+
+    def __init__(self) -> None:
+        self.programs: set[str] = set()
+        self.loads: list[
+            tuple[float, tuple[int, ...], tuple[int, ...]]
+        ] = []  # (when, own turns, engines' running)
+        self.ended: list[str] = []
+
+    def place(self, turn: TurnView, replicas: Sequence[ReplicaView], now_s: float) -> int | None:
+        self.programs.add(turn.program)
+        running = tuple(one.stats.running + one.stats.waiting for one in replicas)
+        self.loads.append((now_s, tuple(one.turns for one in replicas), running))
+        return min(replicas, key=lambda one: (one.turns, one.index)).index
+
+    def on_finish(self, ended: Ended) -> None:
+        self.ended.append(ended.turn.program)
+
+
+def test_programs_go_to_routers_in_turn_and_each_sees_its_own_turns_beside_everybody_s_gauges() -> None:
+    setup = Setup(fleet=fleet(2), load=ClosedLoop(live=4), shuffle=False, routers=2)
+    made: dict[int, Watching] = {}
+
+    def make(seat: Seat) -> Watching:
+        made[seat.router] = Watching()
+        return made[seat.router]
+
+    result = simulate(Workload(PROGRAMS, setup.fleet, Gaps()), setup, make)
+    assert {number: one.programs for number, one in made.items()} == {0: {"p0", "p2"}, 1: {"p1", "p3"}}
+    assert set(made[1].ended) == {"p1", "p3"}
+    assert made[1].loads[0] == (0.0, (0, 0), (1, 1))  # two turns of the other router, one on each replica
+    assert len(result.turns) == 8
+
+
+def test_several_routers_need_a_maker_of_policies() -> None:
+    setup = Setup(fleet=fleet(2), load=ClosedLoop(live=4), routers=2)
+    with pytest.raises(Bug, match="pass what makes one"):
+        simulate(Workload(PROGRAMS, setup.fleet, Gaps()), setup, Watching())
+
+
+def test_one_router_s_policy_may_be_made_too() -> None:
+    setup = Setup(fleet=fleet(2), load=ClosedLoop(live=4), seed=2)
+    workload = Workload(PROGRAMS, setup.fleet, Gaps())
+    make = BASELINES["scorers"]
+    assert simulate(workload, setup, lambda seat: make(seat.fleet, 2)) == simulate(
+        workload, setup, make(setup.fleet, 2)
+    )
+
+
+def test_gauges_are_as_old_as_the_last_scrape() -> None:
+    """`a` runs for 100 s, the second one until 8.9 s; who comes before the scrape at 10 s sees an idle replica."""
+    programs = [
+        chain("a", turn(0, 10, output=96), start_s=0.5),
+        *(chain(f"b{at}", turn(0, 1), start_s=at) for at in (7.0, 9.75, 10.25)),
+    ]
+    policy = Watching()
+    setup = Setup(fleet=fleet(), load=OpenLoop(), scrape_s=10.0)
+    simulate(Workload(programs, setup.fleet, Gaps()), setup, policy)
+    assert [(at_s, engine) for at_s, _, engine in policy.loads] == [
+        (0.5, (0,)), (7.0, (0,)), (9.75, (0,)), (10.25, (2,)),
+    ]  # fmt: skip
+    assert [own for _, own, _ in policy.loads] == [(0,), (1,), (1,), (2,)]  # its own turns it knows at once
+
+
+def test_a_gate_on_gauges_asks_again_when_they_are_renewed() -> None:
+    """The second call waits for the scrape that tells of the free engine, and nothing else happens then."""
+    gated = Routed(LeastLoad(), gate=Gate(engine_queue=1))
+    programs = [chain(f"p{i}", turn(0, 10, first=i * 50)) for i in range(3)]
+    setup = Setup(fleet=fleet(max_seqs=1), load=ClosedLoop(live=3, ramp_s=6.0), scrape_s=7.0, shuffle=False)
+    result = simulate(Workload(programs, setup.fleet, Gaps()), setup, gated)
+    assert len(result.turns) == 3
+    fresh = simulate(
+        Workload(programs, setup.fleet, Gaps()),
+        replace(setup, scrape_s=0.0),
+        Routed(LeastLoad(), gate=Gate(engine_queue=1)),
+    )
+    assert len(fresh.turns) == 3
+
+
+@pytest.mark.parametrize("scrape_s", [0.05, 0.1, 1 / 3, 5.0])
+@pytest.mark.parametrize("name", ["scorers", "las-short"])
+def test_old_gauges_cost_no_answer(name: str, scrape_s: float) -> None:
+    setup = Setup(fleet=fleet(2, n_blocks=40, max_seqs=2), load=ClosedLoop(live=4), scrape_s=scrape_s)
+    workload = Workload(PROGRAMS, setup.fleet, Gaps())
+    result = simulate(workload, setup, BASELINES[name](setup.fleet, 0))
+    assert len(result.turns) == 8
+
+
+class Hears(Watching):
+    """Remembers first tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: list[tuple[str, int, float]] = []
+
+    def on_first_token(self, turn_id: str, replica: int, now_s: float) -> None:
+        self.first.append((turn_id, replica, now_s))
+
+
+def test_a_policy_that_listens_hears_every_first_token_once_and_nothing_else_changes() -> None:
+    setup = Setup(fleet=fleet(2), load=ClosedLoop(live=4))
+    workload = Workload(PROGRAMS, setup.fleet, Gaps())
+    hears = Hears()
+    result = simulate(workload, setup, hears)
+    heard = sorted(hears.first)
+    assert heard == sorted((one.id, one.replica, one.first_token_s) for one in result.turns)
+    assert result == simulate(workload, setup, Watching())
