@@ -170,8 +170,8 @@ class SessionGraph:
     def _longest(self, path: Path, places: Mapping[int, int]) -> tuple[str | None, int, int]:
         """The session with the longest known prefix: how many of its boundaries that is, and of the path's."""
         found: dict[str, tuple[int, int]] = {}
-        for i in range(len(path) - 1, -1, -1):
-            for owner in self._anchors.owners(path.chains[i]):
+        for anchor in reversed(self._anchors.known(path.chains)):
+            for owner in self._anchors.owners(anchor):
                 if owner not in found:
                     found[owner] = self._sessions[owner].path.common(places)
             if len(found) >= _CANDIDATES:
@@ -188,11 +188,16 @@ class SessionGraph:
     def _delta(self, session: str, path: Path) -> Delta:
         live = self._sessions.get(session)
         was = live.path if live else Path()
-        places = path.places()
-        kept, mine = was.common(places)
-        base, theirs, shared = self._longest(path, places)
-        if live is not None and mine >= shared:
-            base, theirs, shared = session, kept, mine
+        base: str | None = session
+        if path.goes_on(was) and not self._anchors.known(path.chains[was.whole :]):
+            # The usual case, and the quick one: nobody has more of it than the session itself.
+            kept, mine = theirs, shared = len(was), was.whole
+        else:
+            places = path.places()
+            kept, mine = was.common(places)
+            base, theirs, shared = self._longest(path, places)
+            if live is not None and mine >= shared:
+                base, theirs, shared = session, kept, mine
         reused = self._sessions[base].path.tokens(0, theirs) if base is not None else 0
         divergence = _why(live, kept, path, mine, forked=base is not None)
         return Delta(
@@ -222,6 +227,8 @@ class SessionGraph:
 
     def _store(self, session: str, live: _Live, path: Path) -> None:
         before = live.path.anchors()
+        if len(live.path) < live.path.whole and path.goes_on(live.path):
+            path.adopt(live.path)
         path.merge(self._max_blocks)
         after = path.anchors()
         live.path, live.seen_s, live.child_seen, live.child_told = path, self._now_s, False, False

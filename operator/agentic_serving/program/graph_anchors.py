@@ -45,6 +45,10 @@ class Anchors:
             return ()
         return (found,) if isinstance(found, str) else found.names
 
+    def known(self, chains: Iterable[int]) -> list[int]:
+        """Those that are anchors, in their order."""
+        return [chain for chain in chains if chain in self._owners]
+
     def add(self, session: str, anchors: Iterable[int]) -> None:
         """A session that did not have these anchors has them."""
         for anchor in anchors:

@@ -19,13 +19,14 @@ class Path:
     Equal chains mean equal prefixes, so boundaries may be dropped: what is left still compares exactly at its own places.
     """
 
-    __slots__ = ("chains", "contents", "kinds", "sizes", "tokens_per_byte")
+    __slots__ = ("chains", "contents", "kinds", "sizes", "tokens_per_byte", "whole")
 
     def __init__(self, blocks: Sequence[Block] = ()) -> None:
         prompt = columns(blocks)  # shared with it until boundaries are merged
         self.chains, self.contents = prompt.chains, prompt.contents
         self.sizes, self.kinds = prompt.sizes, prompt.kinds
         self.tokens_per_byte = prompt.tokens_per_byte
+        self.whole = len(prompt)  # blocks of the prompt, however many boundaries are left
 
     def __len__(self) -> int:
         return len(self.chains)
@@ -58,6 +59,18 @@ class Path:
         """
         kept = bisect_left(self.chains, 1, key=lambda chain: int(chain not in places))
         return (kept, places[self.chains[kept - 1]]) if kept else (0, 0)
+
+    def goes_on(self, was: "Path") -> bool:
+        """Whether this, a whole prompt, begins with all of the other."""
+        return 0 < was.whole <= len(self) and self.chains[was.whole - 1] == was.chains[-1]
+
+    def adopt(self, was: "Path") -> None:
+        """Take the boundaries of the path that this one goes on from: merged ones need not be merged again."""
+        new = slice(was.whole, None)
+        self.chains = was.chains + self.chains[new]
+        self.contents = was.contents + self.contents[new]
+        self.sizes = was.sizes + self.sizes[new]
+        self.kinds = was.kinds + self.kinds[new]
 
     def merge(self, keep: int) -> None:
         """Halve the oldest boundaries after the head until at most `keep` are left; the newest keep theirs."""

@@ -49,7 +49,7 @@ class Memo:
         """How many messages, and blocks of the last prompt, this one begins with as well; (0, 0) if none."""
         for i in range(0, len(self._marks), 3):
             entries, blocks, finger = self._marks[i : i + 3]
-            if entries < len(fingers) and _joined(fingers, entries) == finger:
+            if _joined(fingers, entries) == finger:  # of fewer messages it never is
                 return entries, blocks
         return 0, 0
 

@@ -127,6 +127,39 @@ def test_of_siblings_the_one_with_the_longest_prefix_is_the_base() -> None:
     assert (fork.base, fork.reused) == ("long", 900)
 
 
+@pytest.mark.parametrize(
+    ("other", "now", "found"),
+    [
+        ("u1 u2 u3 a4 a5", "u1 u2 u3 a4 a5 u6", ("other", 50)),
+        ("u1 u2 u9", "u1 u2 u5", ("own", 20)),
+        ("u1 u2 u3", "u1 u2 u3 u4", ("own", 30)),
+    ],
+    ids=["other-went-further", "equal-after-a-step-back", "equal"],
+)
+def test_the_base_is_the_session_itself_unless_another_has_more(
+    other: str, now: str, found: tuple[str, int]
+) -> None:
+    graph = SessionGraph()
+    graph.observe("own", prompt("u1 u2 u3"), 0)
+    graph.observe("other", prompt(other), 1)
+    delta = graph.observe("own", prompt(now), 2)
+    assert (delta.base, delta.reused) == found
+
+
+def test_a_merged_boundary_is_never_taken_for_reasoning() -> None:
+    """u1 r1 and u2 r2 were merged: what is gone is more than reasoning, and how much reasoning is not known."""
+    graph = SessionGraph(max_blocks=8)
+    graph.observe("a", prompt("c1 s1 u1 r1 u2 r2 u3 a3 u4 a4"), 0)
+    delta = graph.observe("a", prompt("c1 s1 u3 a3 u4 a4 u5"), 1)
+    assert (delta.divergence, delta.reasoning) == ("compaction", 0)
+
+
+def test_reasoning_that_only_moved_is_not_freed() -> None:
+    graph = SessionGraph()
+    graph.observe("a", prompt("c1 s1 u1 r1 a1 r2 a2"), 0)
+    assert graph.observe("a", prompt("c1 s1 u9 r1 a1 a2"), 1).reasoning == 10
+
+
 def test_a_shared_prefix_outlives_the_one_who_sent_it_last() -> None:
     graph = SessionGraph()
     for i in range(6):
@@ -186,6 +219,24 @@ def test_appending_never_loses(first: list[str], more: list[str]) -> None:
     graph.observe("a", prompt(" ".join(first)), 0)
     delta = graph.observe("a", prompt(" ".join(first + more)), 1)
     assert (delta.lost, delta.new, delta.reused) == (0, 10 * len(more), 10 * len(first))
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), _WORDS), min_size=1, max_size=8))
+def test_of_the_last_prompt_all_is_either_reused_or_lost(steps: list[tuple[int, list[str]]]) -> None:
+    """However often its boundaries were merged, and wherever it goes back to: never more reused than is the same."""
+    graph, last = SessionGraph(max_blocks=8), list[str]()
+    for keep, more in steps:
+        words = last[:keep] + more
+        delta = graph.observe("a", prompt(" ".join(words)), 0)
+        same = next(
+            (i for i, (x, y) in enumerate(zip(last, words, strict=False)) if x != y),
+            min(len(last), len(words)),
+        )
+        assert delta.reused + delta.lost == 10 * len(last)
+        assert delta.reused <= 10 * same
+        assert delta.reused == 10 * same or same < len(last)
+        graph.check()
+        last = words
 
 
 @given(_WORDS, _WORDS)

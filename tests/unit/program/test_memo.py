@@ -78,6 +78,13 @@ def test_what_was_read_before_is_not_read_again() -> None:
     assert memo.known(fingers) == (9, 9)
 
 
+@given(_ENTRIES, st.lists(st.sampled_from(_TEMPLATES), min_size=2, max_size=4))
+def test_another_template_reads_it_anew(entries: list[Any], templates: list[Template]) -> None:
+    memo, body = Memo(), _body((entries, "S", True))
+    for template in templates:
+        assert blocks_of(body, template=template, memo=memo) == blocks_of(body, template=template)
+
+
 def test_a_prompt_that_is_too_long_is_not_kept() -> None:
     memo = Memo()
     blocks_of({"messages": [_entry("u", "x")] * 1100}, memo=memo)
