@@ -6,18 +6,29 @@ from itertools import product
 from math import exp, log, nan, sqrt
 from operator import attrgetter
 from statistics import fmean, stdev
+from typing import Protocol, runtime_checkable
 
 from agentic_serving.errors import InvalidInput
-from agentic_serving.simulation.engine import simulate
+from agentic_serving.simulation.engine import MakeSeated, simulate
 from agentic_serving.simulation.metrics import Summary, summary
 from agentic_serving.simulation.setup import Fleet, Setup
 from agentic_serving.simulation.views import Policy
 from agentic_serving.simulation.workloads import Workload
 
-__all__ = ["Cell", "Grid", "Interval", "MakePolicy", "paired_ratio", "run_grid"]
+__all__ = ["Cell", "Grid", "Interval", "MakeLinked", "MakePolicy", "paired_ratio", "run_grid"]
 
 #: Makes a fresh policy for a fleet and a seed.
 MakePolicy = Callable[[Fleet, int], Policy]
+
+
+@runtime_checkable
+class MakeLinked(Protocol):
+    """A maker whose policies for several routers and stacks know of each other."""
+
+    def linked(self, setup: Setup, seed: int) -> MakeSeated:
+        """What makes the policies of one simulation."""
+        ...
+
 
 #: Two-sided 95 % points of Student's t for 1 to 30 degrees of freedom (NIST/SEMATECH e-Handbook, 1.3.6.7.2).
 _T95 = (
@@ -130,5 +141,11 @@ class _Job:
     def __call__(self, place: Place) -> Cell:
         load, policy, seed = place
         setup = replace(self.loads[load], seed=seed)
-        result = simulate(self.workload, setup, self.policies[policy](setup.fleet, seed))
+        result = simulate(self.workload, setup, _seated(self.policies[policy], setup, seed))
         return Cell(policy=policy, load=load, seed=seed, summary=summary(result))
+
+
+def _seated(make: MakePolicy, setup: Setup, seed: int) -> MakeSeated:
+    if isinstance(make, MakeLinked):
+        return make.linked(setup, seed)
+    return lambda seat: make(seat.fleet, seed)

@@ -134,8 +134,12 @@ class Desk:
         for view in self.views:
             view.renew()
         index = self._policy.place_prefill(turn, self.views, decode, now_s)
-        if index is None or not 0 <= index < len(self.views) or not self.views[index].ready:
+        if index is None:
             return None
+        if not 0 <= index < len(self.views):
+            raise Bug(f"there is no replica {index} that prefills")
+        if not self.views[index].ready:
+            return None  # the sidecar's call is refused, and it goes on alone
         self._count(turn, index, 1)
         return index
 

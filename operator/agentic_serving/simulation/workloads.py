@@ -71,8 +71,8 @@ class Workload:
         """The script's contention-free path."""
         return self._alone[one.id]
 
-    def live_for(self, demand: float, fleet: Fleet) -> int:
-        """How many programs at a time want `demand` times what the fleet's caches hold.
+    def live_for(self, demand: float, *fleets: Fleet) -> int:
+        """How many programs at a time want `demand` times what the caches of all these stacks hold.
 
         A program wants, on average over its turns, what prompt and answer of one turn hold.
         """
@@ -80,7 +80,7 @@ class Workload:
             sum(work.prompt_tokens + work.output_tokens for work in one.works) / len(one.works)
             for one in self.scripts
         ]
-        return max(1, round(demand * fleet.tokens * len(wants) / sum(wants)))
+        return max(1, round(demand * sum(fleet.tokens for fleet in fleets) * len(wants) / sum(wants)))
 
 
 def _kinds(fleet: Fleet, stacks: Stacks | None) -> dict[str, tuple[Limits, StepProfile]]:

@@ -1,6 +1,6 @@
 """Several routers, old gauges, first tokens. A pass takes 1 s, a prompt token 0.1 s."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,8 +9,10 @@ from agentic_serving.errors import Bug
 from agentic_serving.simulation import (
     ClosedLoop,
     Ended,
+    Fleet,
     Gaps,
     OpenLoop,
+    Policy,
     PolicyBase,
     ReplicaView,
     Seat,
@@ -20,6 +22,7 @@ from agentic_serving.simulation import (
     simulate,
 )
 from agentic_serving.simulation.baselines import BASELINES, Gate, LeastLoad, Routed
+from agentic_serving.simulation.grid import run_grid
 from tests.unit.simulation.builders import chain, fleet, turn
 
 PROGRAMS = [chain(f"p{i}", turn(0, 10, output=5), turn(1, 14, gap_s=2.0)) for i in range(4)]
@@ -133,3 +136,33 @@ def test_a_policy_that_listens_hears_every_first_token_once_and_nothing_else_cha
     heard = sorted(hears.first)
     assert heard == sorted((one.id, one.replica, one.first_token_s) for one in result.turns)
     assert result == simulate(workload, setup, Watching())
+
+
+class Counts:
+    """A maker whose policies share the number of turns that they placed."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def __call__(self, _fleet: Fleet, _seed: int) -> Policy:
+        raise AssertionError("several routers are to be made together")
+
+    def linked(self, _setup: Setup, seed: int) -> Callable[[Seat], Policy]:
+        def make(seat: Seat) -> Policy:
+            self.made.append(f"router {seat.router}, seed {seed}")
+            return Watching()
+
+        return make
+
+
+def test_a_grid_makes_a_policy_for_every_router_and_lets_those_be_linked_that_can() -> None:
+    setup = Setup(fleet=fleet(2), load=ClosedLoop(live=4), routers=2)
+    counts = Counts()
+    grid = run_grid(
+        Workload(PROGRAMS, setup.fleet, Gaps()),
+        {"two": setup},
+        {"plain": BASELINES["scorers"], "linked": counts},
+        [5],
+    )
+    assert counts.made == ["router 0, seed 5", "router 1, seed 5"]
+    assert [cell.summary.turns for cell in grid.cells] == [8, 8]

@@ -69,9 +69,9 @@ def test_agents_run_on_their_stacks_and_tasks_are_measured_from_end_to_end() -> 
         "p/root/1": ("", "main"),
     }
     times = {one.id: (one.arrived_s, one.finished_s) for one in result.turns}
-    assert times["p/y/0"] == (5.0, pytest.approx(6.5))
-    assert times["p/y/1"] == (pytest.approx(9.5), pytest.approx(12.0))
-    assert times["p/root/1"] == (pytest.approx(14.0), pytest.approx(15.8))
+    assert times["p/y/0"] == pytest.approx((5.0, 6.5))
+    assert times["p/y/1"] == pytest.approx((9.5, 12.0))
+    assert times["p/root/1"] == pytest.approx((14.0, 15.8))
     assert result.tasks[0].slowdown == pytest.approx(1.0)
     assert workload.alone(workload.scripts[0]).run_s == pytest.approx(15.8)
 
