@@ -14,14 +14,23 @@ from agentic_serving.errors import InvalidInput
 from agentic_serving.fleet.profile import StepProfile, parse_profile
 from agentic_serving.fleet.profiles import NAMED, find_profile
 from agentic_serving.fleet.types import Limits
-from agentic_serving.simulation import Gaps
+from agentic_serving.simulation import ClosedLoop, Fleet, Gaps, Setup
 from agentic_serving.simulation.equipment import Equipment, Hardware, equipment
 from agentic_serving.simulation.halves import of_half
+from agentic_serving.simulation.hints import Hints
 from agentic_serving.simulation.pool import usable_cores
 from agentic_serving.simulation.programs import check_one_block_size, repeated
+from agentic_serving.simulation.setup import Load
 from agentic_serving.workload import Program, read, totals
 
-__all__ = ["Inputs", "about", "jobs", "read_inputs"]
+__all__ = ["Inputs", "about", "jobs", "read_inputs", "routing"]
+
+_HINTS: Mapping[str, Hints | None] = {
+    "none": None,
+    "right": Hints(),
+    "half-wrong": Hints(share_right=0.5),
+    "adversarial": Hints(share_right=0.0, adversarial=True),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +41,26 @@ class Inputs:
     gaps: Gaps
     equipment: Equipment
     seeds: tuple[int, ...]
-    horizon_s: float
-    warmup_s: float
-    announce_ends: bool
+    base: Mapping[str, Any]  # of every setup
+
+    def setup(self, fleet: Fleet, load: Load) -> Setup:
+        """A simulation of this load on this fleet."""
+        return Setup(fleet=fleet, load=load, gaps=self.gaps, **self.base)
+
+    def closed(self, live: int, option: str) -> ClosedLoop:
+        """Raises: InvalidInput: more are to be live than there are, and they do not start over."""
+        repeat, there = self.base["horizon_s"] < inf, len(self.programs)
+        if live > there and not repeat:
+            raise InvalidInput(
+                option,
+                f"means {live} live programs, and there are {there}: give more --laps or a --horizon, so that they run again",
+            )
+        return ClosedLoop(live=live, repeat=repeat)
 
 
 def read_inputs(given: Mapping[str, Any]) -> Inputs:
     """Raises: InvalidInput: an option, a trace or a profile is no good."""
-    for name in ("seeds", "laps", "max_seqs", "max_batched_tokens", "tensor"):
+    for name in ("seeds", "laps", "routers", "max_seqs", "max_batched_tokens", "tensor"):
         if given[name] < 1:
             raise InvalidInput(_option(name), "must be at least 1")
     for name in ("tool_scale", "human_scale"):
@@ -51,9 +72,14 @@ def read_inputs(given: Mapping[str, Any]) -> Inputs:
         gaps=Gaps(tool_scale=given["tool_scale"], human_scale=given["human_scale"], max_s=given["max_gap"]),
         equipment=_equipment(given, check_one_block_size(programs)),
         seeds=tuple(range(given["seed"], given["seed"] + given["seeds"])),
-        horizon_s=inf if given["horizon"] is None else given["horizon"],
-        warmup_s=given["warmup"],
-        announce_ends=not given["silent_ends"],
+        base={
+            "horizon_s": inf if given["horizon"] is None else given["horizon"],
+            "warmup_s": given["warmup"],
+            "announce_ends": not given["silent_ends"],
+            "routers": given["routers"],
+            "scrape_s": given["scrape"],
+            "hints": _HINTS[given["hints"]],
+        },
     )
 
 
@@ -94,11 +120,21 @@ def about(inputs: Inputs, given: Mapping[str, Any]) -> dict[str, Any]:
             "tensor": given["tensor"],
         },
         "seeds": list(inputs.seeds),
-        "horizonSeconds": inputs.horizon_s,
-        "warmupSeconds": inputs.warmup_s,
-        "endsAnnounced": inputs.announce_ends,
+        "horizonSeconds": inputs.base["horizon_s"],
+        "warmupSeconds": inputs.base["warmup_s"],
+        "endsAnnounced": inputs.base["announce_ends"],
+        "routers": inputs.base["routers"],
+        "scrapeSeconds": inputs.base["scrape_s"],
+        "hints": given["hints"],
         "assumptions": list(replica.assumptions),
     }
+
+
+def routing(inputs: Inputs) -> str:
+    """One sentence on routers, for the reader of a result."""
+    n, scrape_s = inputs.base["routers"], inputs.base["scrape_s"]
+    gauges = f"gauges of up to {scrape_s:g} s ago" if scrape_s else "current gauges"
+    return f"Routing: {n} router{'' if n == 1 else 's'} with {gauges}; no replica fails."
 
 
 def _option(name: str) -> str:

@@ -121,5 +121,21 @@ def run_options(*, seeds: int) -> Callable[[F], F]:
         click.option(
             "--silent-ends", is_flag=True, help="Programs do not say that they are over: policies must guess."
         ),
+        click.option("--routers", type=int, default=1, show_default=True, help="Each knows its own turns only."),
+        click.option(
+            "--scrape",
+            callback=seconds,
+            metavar="TIME",
+            default="0s",
+            show_default=True,
+            help="Engines' gauges are as old as that; 0s: current.",
+        ),
+        click.option(
+            "--hints",
+            type=click.Choice(("none", "right", "half-wrong", "adversarial")),
+            default="none",
+            show_default=True,
+            help="What clients declare of what comes next, and how much of it is true.",
+        ),
         click.option("--jobs", type=int, metavar="N", help="Processes; all cores without it."),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from agentic_serving.capacity.pool import lookup_profile
 from agentic_serving.capacity.profile import ModelProfile
 from agentic_serving.cli.output import data, documents, table
 from agentic_serving.names import API_VERSION, MAX_STACK_NAME
-from agentic_serving.simulation.equipment import Equipment, Hardware
+from agentic_serving.simulation.equipment import HOST_BYTES_PER_S, TRANSFER_BYTES_PER_S, Equipment, Hardware
 from agentic_serving.simulation.planner import Choice, Plan, Trial
 from agentic_serving.simulation.report import finite
 
@@ -25,6 +25,7 @@ class Outcome:
 
     Attributes:
         most: the largest fleet that was to be tried.
+        routing: a sentence on routers.
         floor: the objective's figure without any contention, which no fleet undercuts; 0: not known.
         name: of the objects; None: from the model's.
         about: how it was made, as plain values.
@@ -35,6 +36,7 @@ class Outcome:
     interrupted: bool
     most: int
     floor: float
+    routing: str
     name: str | None
     about: Mapping[str, Any]
 
@@ -134,9 +136,14 @@ class Outcome:
                 f"Alone on a replica that forgets nothing, the figure would be {self.floor:.4g}{unit}."
             )
         found.append(f"Policy: {self.about['policy']}. Load: {_load(self.about['load'])}.")
-        found.append(
-            "One router with current gauges; no replica fails; room for failures and growth is not in it."
-        )
+        shapes = [one.choice.shape for one in self.plan.trials]
+        if any(shape.host_bytes for shape in shapes):
+            found.append(f"Host memory: {HOST_BYTES_PER_S / 1e9:g} GB/s each way per replica, an assumption.")
+        if any(shape.prefill for shape in shapes):
+            found.append(
+                f"Prefill apart: {TRANSFER_BYTES_PER_S / 1e9:g} GB/s into each decode replica, an assumption."
+            )
+        found.append(f"{self.routing} Room for failures and growth is not in it.")
         return found
 
 
@@ -145,14 +152,18 @@ def curve(plan: Plan) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, list[tuple[int, float]]] = {}
     for one in plan.trials:
         n_bytes = one.choice.shape.host_bytes
-        label = f"host memory {format_bytes(n_bytes)}" if n_bytes else "no host memory"
+        shape = one.choice.shape
+        apart = f"prefill:decode {shape.prefill}:{shape.replicas}, " if shape.prefill else ""
+        label = apart + (f"host memory {format_bytes(n_bytes)}" if n_bytes else "no host memory")
         found.setdefault(label, []).append((one.choice.total, one.verdict.within))
     return found
 
 
 def size(choice: Choice) -> str:
     """`3 replicas, 100Gi of host memory each`."""
-    told = f"{choice.replicas} replica{'' if choice.replicas == 1 else 's'}"
+    told = f"{choice.total} replica{'' if choice.total == 1 else 's'}"
+    if choice.prefill:
+        told += f" ({choice.prefill} prefill, {choice.replicas} decode)"
     n_bytes = choice.shape.host_bytes
     return f"{told}, {format_bytes(n_bytes)} of host memory each" if n_bytes else told
 
@@ -192,7 +203,8 @@ def _row(one: Trial, unit: str) -> tuple[str, ...]:
 
 def _trial(one: Trial) -> dict[str, Any]:
     return {
-        "replicas": one.choice.replicas,
+        "replicas": one.choice.total,
+        "prefill": one.choice.prefill,
         "hostMemoryBytes": one.choice.shape.host_bytes,
         "meets": one.verdict.met,
         "value": one.verdict.value,
@@ -211,15 +223,12 @@ def _name_of(model: str) -> str:
 
 
 def _objects(choice: Choice, hardware: Hardware, name: str, equipment: Equipment) -> list[dict[str, Any]]:
-    pool: dict[str, Any] = {"replicas": choice.replicas}
-    if hardware.tensor > 1:
-        pool["parallelism"] = {"tensor": hardware.tensor}
     model = lookup_profile(hardware.model)
     repository = model.name if isinstance(model, ModelProfile) else hardware.model
     spec: dict[str, Any] = {
         "model": {"name": repository, "source": {"huggingFace": {"repository": repository}}},
         "accelerator": {"preset": hardware.accelerator},
-        "topology": {"aggregated": pool},
+        "topology": _topology(choice, hardware),
         "engine": {"args": _arguments(equipment)},
     }
     stack = _object("AgenticServingStack", name, spec)
@@ -228,6 +237,14 @@ def _objects(choice: Choice, hardware: Hardware, name: str, equipment: Equipment
     spec["kvTierPolicyRef"] = {"name": name}
     tier = {"backend": "Native", "capacityPerReplica": format_bytes(choice.shape.host_bytes)}
     return [stack, _object("KVTierPolicy", name, {"hostMemory": tier})]
+
+
+def _topology(choice: Choice, hardware: Hardware) -> dict[str, Any]:
+    spread = {"parallelism": {"tensor": hardware.tensor}} if hardware.tensor > 1 else {}
+    if not choice.prefill:
+        return {"aggregated": {"replicas": choice.replicas, **spread}}
+    prefill, decode = {"replicas": choice.prefill, **spread}, {"replicas": choice.replicas, **spread}
+    return {"disaggregated": {"prefill": prefill, "decode": decode}}
 
 
 def _arguments(equipment: Equipment) -> list[str]:

@@ -36,6 +36,13 @@ __all__ = ["plan"]
     help="KV cache in host memory of each replica, such as 100Gi; repeatable, 0 for none: all sizes are tried.",
 )
 @click.option(
+    "--ratio",
+    "ratios",
+    multiple=True,
+    metavar="P:D",
+    help="Also prefill and decode apart, P replicas for D; repeatable. Needs --model.",
+)
+@click.option(
     "--policy", metavar="NAME", default=planning_policy(), show_default=True, help="As of `simulate`."
 )
 @click.option("--max-replicas", type=int, default=64, show_default=True, help="The largest fleet to try.")

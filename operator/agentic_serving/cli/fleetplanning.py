@@ -5,18 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from agentic_serving.api.quantities import parse_bytes, parse_duration
-from agentic_serving.cli.fleet_inputs import Inputs, about, jobs, read_inputs
+from agentic_serving.cli.fleet_inputs import Inputs, about, jobs, read_inputs, routing
 from agentic_serving.cli.fleet_outcome import Outcome, curve, size
 from agentic_serving.cli.fleet_progress import Bar
 from agentic_serving.cli.simulating import make_folder
 from agentic_serving.errors import InvalidInput
-from agentic_serving.simulation import ClosedLoop, OpenLoop, Setup, Workload
+from agentic_serving.simulation import OpenLoop, Setup, Workload
 from agentic_serving.simulation.attempts import Attempt, Job
 from agentic_serving.simulation.objective import Measure, Objective
 from agentic_serving.simulation.planner import Choice, Plan, Sample, Shape, Trial, plan, trial
 from agentic_serving.simulation.plots import available, plot_attainment
 from agentic_serving.simulation.policies import find_policies
 from agentic_serving.simulation.pool import Workers
+from agentic_serving.simulation.setup import Load
 
 __all__ = ["run", "write"]
 
@@ -65,6 +66,7 @@ def run(given: Mapping[str, Any], *, with_objects: bool) -> Outcome:
         interrupted=interrupted,
         most=given["max_replicas"],
         floor=floor,
+        routing=routing(inputs),
         name=given["name"],
         about={"policy": given["policy"], "load": _load(given), **about(inputs, given)},
     )
@@ -125,29 +127,40 @@ def _number(text: str, option: str, whole: str) -> float:
 
 
 def _shapes(given: Mapping[str, Any], inputs: Inputs) -> tuple[Shape, ...]:
-    found = []
-    for text in given["host_sizes"] or ("0",):
-        n_bytes = parse_bytes(text, "--host-memory")
+    """Every size of host memory, together and in every ratio; each is tried on the equipment."""
+    sizes = [parse_bytes(text, "--host-memory") for text in given["host_sizes"] or ("0",)]
+    found = [Shape(host_bytes=n_bytes) for n_bytes in sizes]
+    found += [
+        Shape(prefill=prefill, replicas=decode, host_bytes=n_bytes)
+        for prefill, decode in map(_ratio, given["ratios"])
+        for n_bytes in sizes
+    ]
+    for shape in found:
         try:
-            inputs.equipment.fleet(1, host_bytes=n_bytes)
+            inputs.equipment.fleet(shape.replicas, prefill=shape.prefill, host_bytes=shape.host_bytes)
         except InvalidInput as error:
-            raise InvalidInput("--host-memory", error.message) from None
-        found.append(Shape(host_bytes=n_bytes))
+            raise InvalidInput(
+                "--host-memory" if error.field == "host_memory" else "--ratio", error.message
+            ) from None
     return tuple(dict.fromkeys(found))
 
 
+def _ratio(text: str) -> tuple[int, int]:
+    prefill, _, decode = text.partition(":")
+    if not (prefill.isdecimal() and decode.isdecimal() and int(prefill) and int(decode)):
+        raise InvalidInput("--ratio", f"expected PREFILL:DECODE such as 1:2, found {text!r}")
+    return int(prefill), int(decode)
+
+
 def _setup(given: Mapping[str, Any], inputs: Inputs) -> Setup:
-    load: ClosedLoop | OpenLoop
+    load: Load
     live, rate = given["programs"], given["rate"]
     if live is not None and rate is not None:
         raise InvalidInput("--programs", "or --rate: give one of the two")
     if live is not None:
         if live < 1:
             raise InvalidInput("--programs", "must be at least 1")
-        repeat, there = inputs.horizon_s < float("inf"), len(inputs.programs)
-        if live > there and not repeat:
-            raise InvalidInput("--programs", f"there are {there}: give more --laps or a --horizon")
-        load = ClosedLoop(live=live, repeat=repeat)
+        load = inputs.closed(live, "--programs")
     elif rate is not None:
         if not rate > 0:
             raise InvalidInput("--rate", "must be positive")
@@ -158,14 +171,7 @@ def _setup(given: Mapping[str, Any], inputs: Inputs) -> Setup:
         raise InvalidInput(
             "--rate", "or --programs: the programs have no arrival times, so say how they come"
         )
-    return Setup(
-        fleet=inputs.equipment.fleet(1),
-        load=load,
-        gaps=inputs.gaps,
-        horizon_s=inputs.horizon_s,
-        warmup_s=inputs.warmup_s,
-        announce_ends=inputs.announce_ends,
-    )
+    return inputs.setup(inputs.equipment.fleet(1), load)
 
 
 def _floor(attempt: Attempt) -> float:

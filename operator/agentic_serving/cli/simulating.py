@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentic_serving.cli.fleet_inputs import Inputs, about, jobs, read_inputs
+from agentic_serving.cli.fleet_inputs import Inputs, about, jobs, read_inputs, routing
 from agentic_serving.cli.fleet_progress import Bar
 from agentic_serving.cli.output import data
 from agentic_serving.errors import InvalidInput
@@ -14,6 +14,7 @@ from agentic_serving.simulation.plots import available, plot_grid
 from agentic_serving.simulation.policies import POLICIES, find_policies
 from agentic_serving.simulation.pool import each
 from agentic_serving.simulation.report import LoadPoint, Report, markdown, text
+from agentic_serving.simulation.setup import Load
 from agentic_serving.workload import Program
 
 __all__ = ["make_folder", "run", "text", "write"]
@@ -46,7 +47,7 @@ def run(given: Mapping[str, Any]) -> Report:
         grid=Grid(tuple(cells)),
         n_planned=len(setups) * len(policies) * len(inputs.seeds),
         against=given["against"],
-        notes=inputs.equipment.assumptions,
+        notes=(*inputs.equipment.assumptions, routing(inputs)),
     )
 
 
@@ -121,27 +122,14 @@ def _points(given: Mapping[str, Any], programs: Sequence[Program]) -> tuple[Load
 
 
 def _setup(point: LoadPoint, workload: Workload, inputs: Inputs, fleet: Fleet) -> Setup:
-    repeat = inputs.horizon_s < float("inf")
-    load: ClosedLoop | OpenLoop
+    load: Load
     if point.kind == "demand":
-        live, there = workload.live_for(point.value, fleet), len(inputs.programs)
-        if live > there and not repeat:
-            raise InvalidInput(
-                "--demand",
-                f"{point.value:g} means {live} live programs, and there are {there}: give more --laps or a --horizon, "
-                "so that they are run again",
-            )
-        load = ClosedLoop(live=live, repeat=repeat)
+        load = inputs.closed(workload.live_for(point.value, fleet), f"--demand {point.value:g}")
+    elif point.kind == "rate":
+        load = OpenLoop(per_s=point.value)
     else:
-        load = OpenLoop(per_s=point.value) if point.kind == "rate" else OpenLoop(speed=point.value)
-    return Setup(
-        fleet=fleet,
-        load=load,
-        gaps=inputs.gaps,
-        horizon_s=inputs.horizon_s,
-        warmup_s=inputs.warmup_s,
-        announce_ends=inputs.announce_ends,
-    )
+        load = OpenLoop(speed=point.value)
+    return inputs.setup(fleet, load)
 
 
 def _live(setups: Mapping[str, Setup]) -> dict[str, int]:

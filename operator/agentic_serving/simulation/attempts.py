@@ -33,7 +33,9 @@ class Attempt:
 
     def __call__(self, job: Job) -> Sample:
         choice, seed = job
-        fleet = self.equipment.fleet(choice.replicas, host_bytes=choice.shape.host_bytes)
+        fleet = self.equipment.fleet(
+            choice.replicas, prefill=choice.prefill, host_bytes=choice.shape.host_bytes
+        )
         result = simulate(
             self.workload, replace(self.setup, fleet=fleet, seed=seed), self.policy(fleet, seed)
         )

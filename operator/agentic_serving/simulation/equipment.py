@@ -1,9 +1,9 @@
-"""What a simulated replica is made of: its cache, its speed and its host tier, from tokens or from a model and devices.
+"""What a simulated replica is made of: its cache, its speed, its host tier and links, from tokens or from a model and devices.
 
 Everything here is an estimate that a reader may dispute, so each says what it assumes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from agentic_serving.capacity.accelerator import find_accelerator
@@ -14,13 +14,15 @@ from agentic_serving.fleet.profile import StepProfile
 from agentic_serving.fleet.profiles import derive
 from agentic_serving.fleet.tiers import Link, MemoryTier, Tier, TierConfig
 from agentic_serving.fleet.types import Limits
-from agentic_serving.simulation.setup import Fleet
+from agentic_serving.simulation.fleets import Fleet, PrefillPool
 
-__all__ = ["HOST_BYTES_PER_S", "Equipment", "Hardware", "HostTier", "equipment"]
+__all__ = ["HOST_BYTES_PER_S", "TRANSFER_BYTES_PER_S", "Equipment", "Hardware", "HostTier", "equipment"]
 
 #: Between host memory and the accelerator, each way. An assumption: PCIe 4 x16 is 31.5 GB/s raw, and copies of KV
 #: blocks reach about 25; newer hosts are faster.
 HOST_BYTES_PER_S = 25e9
+#: From prefill replicas into one decode replica. An assumption: one 200 Gbit/s port.
+TRANSFER_BYTES_PER_S = 25e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,25 +67,37 @@ class Equipment:
     block_bytes: int | None
     assumptions: tuple[str, ...]
 
-    def fleet(self, n_replicas: int, *, host_bytes: int = 0) -> Fleet:
-        """So many of it, each with so much host memory for KV cache.
+    def fleet(self, n_replicas: int, *, prefill: int = 0, host_bytes: int = 0) -> Fleet:
+        """So many of it, each with so much host memory for KV cache; and others that only prefill for them.
 
         Raises:
-            InvalidInput: host memory without a known model, or less than one block of it.
+            InvalidInput: host memory or prefill apart without a known model, or less memory than one block.
         """
         plain = Fleet(n_replicas=n_replicas, limits=self.limits, profile=self.profile)
-        if not host_bytes:
+        if not host_bytes and not prefill:
             return plain
         if self.block_bytes is None:
-            raise InvalidInput("host_memory", "needs a model, whose KV bytes per token say what it holds")
-        if host_bytes < self.block_bytes:
             raise InvalidInput(
-                "host_memory", f"{host_bytes} bytes hold no block, which has {self.block_bytes}"
+                "host_memory" if host_bytes else "prefill", "needs a model, whose KV bytes per token size it"
             )
-        return replace(
-            plain,
-            tiers=HostTier(capacity_blocks=host_bytes // self.block_bytes, block_bytes=self.block_bytes),
+        tiers = self._tiers(host_bytes, self.block_bytes)
+        if not prefill:
+            return replace(plain, tiers=tiers)
+        pool = PrefillPool(
+            n_replicas=prefill,
+            kv_token_bytes=self.block_bytes // self.limits.block_size,
+            bytes_per_s=TRANSFER_BYTES_PER_S,
+            tiers=tiers,
         )
+        return replace(plain, tiers=tiers, prefill=pool)
+
+    @staticmethod
+    def _tiers(host_bytes: int, block_bytes: int) -> Callable[[], Sequence[Tier]]:
+        if not host_bytes:
+            return tuple
+        if host_bytes < block_bytes:
+            raise InvalidInput("host_memory", f"{host_bytes} bytes hold no block, which has {block_bytes}")
+        return HostTier(capacity_blocks=host_bytes // block_bytes, block_bytes=block_bytes)
 
 
 def equipment(

@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agentic_serving.cli.fleet_outcome import Outcome
+from agentic_serving.fleet.types import Limits
+from agentic_serving.simulation.equipment import Hardware, equipment
+from agentic_serving.simulation.objective import Objective
+from agentic_serving.simulation.planner import Choice, Plan, Shape, trial
 from tests.unit.cli.conftest import Call
 
 CODE = Path(__file__).parents[2] / "traces" / "claude_code.jsonl"
@@ -34,6 +39,7 @@ def test_the_answer_its_neighbour_and_what_it_rests_on(call: Call) -> None:
     assert done.stdout.startswith("Recommended: ")
     assert "Next smaller: " in done.stdout
     assert "Policy: scorers. Load: 8 programs at a time." in done.stdout
+    assert "Routing: 1 router with current gauges" in done.stdout
     assert "hangs on fewer than five" in done.stdout  # 39 tasks
     assert "misses" in done.stderr
 
@@ -76,6 +82,42 @@ def test_the_objects_are_valid_and_say_what_was_simulated(call: Call, tmp_path: 
     assert policy["spec"]["hostMemory"]["capacityPerReplica"] == "200Gi"
 
 
+def test_prefill_and_decode_apart_are_tried_too(call: Call) -> None:
+    options = (*DEVICES, "--slowdown", "p95=5", "--ratio", "1:2", "--host-memory", "50Gi")
+    done = call(*options, "-o", "json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    apart = [one for one in found["smallestOfEach"] if one["prefill"]]
+    assert apart
+    assert all(one["replicas"] == 3 * one["prefill"] for one in apart)
+
+
+@pytest.mark.parametrize("host_bytes", [0, 100 << 30], ids=["device only", "host memory"])
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-32B", "openai/gpt-oss-120b"])
+def test_prefill_apart_is_a_valid_stack(call: Call, tmp_path: Path, model: str, host_bytes: int) -> None:
+    hardware = Hardware(model=model, accelerator="nvidia-h100", tensor=2)
+    shape = Shape(prefill=1, replicas=2, host_bytes=host_bytes)
+    objective = Objective(measure="completion", percent=95, limit=1.0)
+    found = trial(Choice(shape=shape, times=3), [], objective)
+    outcome = Outcome(
+        plan=Plan(objective=objective, trials=(found,), found=(found,)),
+        equipment=equipment(Limits(n_blocks=2, block_size=64), hardware=hardware),
+        interrupted=False,
+        most=64,
+        floor=0.0,
+        routing="",
+        name=None,
+        about={},
+    )
+    path = tmp_path / "stack.yaml"
+    path.write_text(outcome.show("yaml"))
+    checked = call("validate", path)
+    assert checked.exit_code == 0, checked.output
+    stack = next(yaml.safe_load_all(path.read_text()))
+    split = stack["spec"]["topology"]["disaggregated"]
+    assert (split["prefill"]["replicas"], split["decode"]["replicas"]) == (3, 6)
+
+
 def test_files_are_written_where_asked(call: Call, tmp_path: Path) -> None:
     done = call(*DEVICES, "--slowdown", "mean=9", "--output-dir", tmp_path / "plan")
     assert done.exit_code == 0, done.output
@@ -114,7 +156,9 @@ def test_too_small_a_bound_shows_the_curve(call: Call) -> None:
         (["--slowdown", "p95=2", "--rate", "1", "--programs", "1"], "give one of the two"),
         (["--slowdown", "p95=2"], "--rate: or --programs: the programs have no arrival times"),
         (["--slowdown", "p95=2", "--rate", "0"], "--rate: must be positive"),
-        (["--slowdown", "p95=2", "--programs", "15"], "--programs: there are 14"),
+        (["--slowdown", "p95=2", "--programs", "15"], "--programs: means 15 live programs, and there are 14"),
+        (["--slowdown", "p95=2", "--rate", "1", "--ratio", "1:2"], "--ratio: needs a model"),
+        (["--slowdown", "p95=2", "--rate", "1", "--ratio", "2"], "--ratio: expected PREFILL:DECODE"),
         (["--slowdown", "p95=2", "--rate", "1", "--host-memory", "1Gi"], "--host-memory: needs a model"),
         (["--slowdown", "p95=2", "--rate", "1", "--max-replicas", "0"], "--max-replicas: must be"),
         (["--slowdown", "p95=2", "--rate", "1", "--policy", "best"], "--policy: there is no 'best'"),

@@ -79,7 +79,7 @@ def test_a_profile_may_be_a_file(call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--demand", "9"], "--demand: 9 means"),
+        (["--demand", "9"], "--demand 9: means"),
         (["--demand", "-1"], "--demand: must be positive"),
         (["--recorded", "2"], "--recorded: the programs have no arrival times"),
         (["--policy", "best"], "--policy: there is no 'best'"),
