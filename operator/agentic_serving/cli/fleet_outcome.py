@@ -93,8 +93,7 @@ class Outcome:
         return "\n".join(
             (
                 *self._answer(),
-                "",
-                table(header, rows),
+                *(("", table(header, rows)) if rows else ()),
                 "",
                 "It rests on:",
                 *(f"- {a}" for a in self._rests_on()),

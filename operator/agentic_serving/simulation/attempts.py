@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from agentic_serving.simulation.engine import simulate
 from agentic_serving.simulation.equipment import Equipment
-from agentic_serving.simulation.grid import MakePolicy
+from agentic_serving.simulation.grid import MakePolicy, seated
 from agentic_serving.simulation.metrics import summary
 from agentic_serving.simulation.objective import Objective
 from agentic_serving.simulation.planner import Choice, Sample
@@ -36,9 +36,8 @@ class Attempt:
         fleet = self.equipment.fleet(
             choice.replicas, prefill=choice.prefill, host_bytes=choice.shape.host_bytes
         )
-        result = simulate(
-            self.workload, replace(self.setup, fleet=fleet, seed=seed), self.policy(fleet, seed)
-        )
+        setup = replace(self.setup, fleet=fleet, seed=seed)
+        result = simulate(self.workload, setup, seated(self.policy, setup, seed))
         found = summary(result)
         return Sample(
             seed=seed,

@@ -15,7 +15,7 @@ from agentic_serving.simulation.setup import Fleet, Setup
 from agentic_serving.simulation.views import Policy
 from agentic_serving.simulation.workloads import Workload
 
-__all__ = ["Cell", "Grid", "Interval", "MakeLinked", "MakePolicy", "paired_ratio", "run_grid"]
+__all__ = ["Cell", "Grid", "Interval", "MakeLinked", "MakePolicy", "paired_ratio", "run_grid", "seated"]
 
 #: Makes a fresh policy for a fleet and a seed.
 MakePolicy = Callable[[Fleet, int], Policy]
@@ -130,6 +130,13 @@ def paired_ratio(pairs: Sequence[tuple[float, float]]) -> Interval:
     return Interval(mean=exp(mean), low=exp(mean - half), high=exp(mean + half), n=n)
 
 
+def seated(make: MakePolicy, setup: Setup, seed: int) -> MakeSeated:
+    """What makes the policy of every router of one simulation."""
+    if isinstance(make, MakeLinked):
+        return make.linked(setup, seed)
+    return lambda seat: make(seat.fleet, seed)
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     """One cell's work; a value, so that a process pool can take it along."""
@@ -141,11 +148,5 @@ class _Job:
     def __call__(self, place: Place) -> Cell:
         load, policy, seed = place
         setup = replace(self.loads[load], seed=seed)
-        result = simulate(self.workload, setup, _seated(self.policies[policy], setup, seed))
+        result = simulate(self.workload, setup, seated(self.policies[policy], setup, seed))
         return Cell(policy=policy, load=load, seed=seed, summary=summary(result))
-
-
-def _seated(make: MakePolicy, setup: Setup, seed: int) -> MakeSeated:
-    if isinstance(make, MakeLinked):
-        return make.linked(setup, seed)
-    return lambda seat: make(seat.fleet, seed)

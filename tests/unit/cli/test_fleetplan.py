@@ -44,6 +44,17 @@ def test_the_answer_its_neighbour_and_what_it_rests_on(call: Call) -> None:
     assert "misses" in done.stderr
 
 
+def test_a_less_kind_world_costs_no_less(call: Call) -> None:
+    """Two routers with old gauges do not need fewer replicas than one with current ones."""
+
+    def replicas(*options: object) -> int:
+        done = call(*TOKENS, "--programs", 8, "--slowdown", "p95=2", "-o", "json", *options)
+        assert done.exit_code == 0, done.output
+        return int(json.loads(done.stdout)["recommended"]["replicas"])
+
+    assert replicas("--routers", 2, "--scrape", "10s") >= replicas()
+
+
 def test_json_has_the_curve_and_the_fleet_below_misses(call: Call) -> None:
     done = call(*TOKENS, "--programs", 8, "--slowdown", "p95=2", "-o", "json")
     found = json.loads(done.stdout)
@@ -132,6 +143,7 @@ def test_what_no_fleet_can_do_is_said_without_a_search(call: Call) -> None:
     assert done.exit_code == 1
     assert "no fleet can have a p99 of task completion of 1 s: alone" in done.stdout
     assert "replica:" not in done.stderr
+    assert "WITHIN" not in done.stdout  # no curve of nothing
 
 
 def test_too_small_a_bound_shows_the_curve(call: Call) -> None:
