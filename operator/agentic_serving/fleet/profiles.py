@@ -77,13 +77,12 @@ NAMED: Mapping[str, StepProfile] = MappingProxyType(
             ),
             StepProfile(
                 name="cpu-tiny",
-                source="measured: vLLM 0.32 on 2 CPU cores, random Llama of 2 layers and hidden size 128: 257 answer "
-                "tokens/s alone, 15,000 prompt tokens/s at 6,400 tokens, 1.06 s for 8,029 tokens of which 0.45 s do "
-                "not depend on the uncached length; single runs",
-                base_s=0.0039,
-                prefill_token_s=5e-5,
-                attention_s=5e-9,
-                sequence_s=2e-4,
+                source="measured: vLLM 0.32 on 2 CPU cores, tiny random Llama, fitted to the engine's own histograms: "
+                "docs/benchmarks.md, the engine simulator beside real vLLM",
+                base_s=0.0030,
+                prefill_token_s=1.01e-5,
+                attention_s=1.49e-8,
+                context_token_s=1.19e-7,
             ),
         )
     }
