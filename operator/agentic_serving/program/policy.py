@@ -22,7 +22,7 @@ class Policy:
         stagger: siblings wait for the one that prefills what they share.
         hints: use what clients declare, as far as it has been true.
         return_within_s: idle state counts as needed with its session's chance to return within this time. Tuning half;
-            80 to 200 s.
+            120 to 250 s.
         keep_s: state that has been idle for longer does not count.
         small_tokens: so little prefill is never worth a wait. One step of vLLM's default token budget (8,192).
         prefill_tokens: a replica takes more prefill only up to so much in flight, or if none is. Two steps.
@@ -39,12 +39,12 @@ class Policy:
     least_attained_first: bool = True
     stagger: bool = True
     hints: bool = True
-    return_within_s: float = 120.0
+    return_within_s: float = 200.0
     keep_s: float = 120.0
     small_tokens: int = 8192
     prefill_tokens: int = 16384
     warm_share: float = 0.5
-    recompute_budget: float = 0.04
+    recompute_budget: float = 0.03
     budget_cap_s: float = 30.0
     shared_tokens: int = 2048
     lookahead: int = 64

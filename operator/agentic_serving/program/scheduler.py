@@ -139,7 +139,7 @@ class Scheduler:
             if leader is None or share.session == turn.session or share.tokens < self.policy.shared_tokens:
                 continue
             flight = self._flights[leader]
-            if flight.uncached > turn.prompt_tokens - share.tokens or flight.warm < share.tokens:
+            if flight.warm < share.tokens:
                 found[flight.replica] = max(found.get(flight.replica, 0), share.tokens)
         return found
 

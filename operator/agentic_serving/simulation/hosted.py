@@ -3,6 +3,8 @@
 What a router gets from the session graph, which session's prompt begins like this one, is found from block ids here.
 """
 
+# ruff: noqa: ARG002 - every policy is called alike, whatever it looks at
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,27 +40,27 @@ class Hosted:
         self._told: set[str] = set()  # turns that wait and were told of
         self._admitted: dict[str, str] = {}  # turns that may go, and where to
         self._ready: set[str] = set()
+        self._news: list[TurnView] | None = None  # what arrived since the last question
 
-    def ready(self, replicas: Sequence[ReplicaView], now_s: float) -> bool:  # noqa: ARG002 - called like any policy
+    def ready(self, replicas: Sequence[ReplicaView], now_s: float) -> bool:
         return True
 
     def order(self, waiting: Sequence[TurnView], now_s: float) -> Sequence[TurnView]:
-        """Only those that were admitted: the others would be refused one by one."""
+        """What is new is told with the first question for a place, which brings the replicas."""
         self._news = [turn for turn in waiting if turn.id not in self._told]
-        self._waiting = waiting
         return waiting
 
     def place(self, turn: TurnView, replicas: Sequence[ReplicaView], now_s: float) -> int | None:
-        """The first call after `order` tells all there is to tell."""
         if self._news is not None:
-            self._tell(replicas, now_s)
+            self._tell(self._news, replicas, now_s)
+            self._news = None
         found = self._admitted.pop(turn.id, None)
         if found is None:
             return None
         self._told.discard(turn.id)
         return int(found)
 
-    def on_first_token(self, turn_id: str, replica: int, now_s: float) -> None:  # noqa: ARG002
+    def on_first_token(self, turn_id: str, replica: int, now_s: float) -> None:
         self._handle(ev.FirstToken(turn_id), now_s)
 
     def on_finish(self, ended: Ended) -> None:
@@ -73,7 +75,7 @@ class Hosted:
             ended.finished_s,
         )
 
-    def on_fail(self, turn: TurnView, replica: int | None, now_s: float) -> None:  # noqa: ARG002
+    def on_fail(self, turn: TurnView, replica: int | None, now_s: float) -> None:
         self._told.discard(turn.id)
         self._admitted.pop(turn.id, None)
         self._handle(ev.Failed(turn.id), now_s)
@@ -82,14 +84,10 @@ class Hosted:
         self._prompts.pop(program, None)
         self._handle(ev.RunEnded(program), now_s)
 
-    def wake_s(self, now_s: float) -> float | None:  # noqa: ARG002
+    def wake_s(self, now_s: float) -> float | None:
         return self.scheduler.wake_s
 
-    _news: list[TurnView] | None = None
-    _waiting: Sequence[TurnView] = ()
-
-    def _tell(self, replicas: Sequence[ReplicaView], now_s: float) -> None:
-        news, self._news = self._news or [], None
+    def _tell(self, news: Sequence[TurnView], replicas: Sequence[ReplicaView], now_s: float) -> None:
         ready = {str(one.index) for one in replicas if one.ready}
         for one in replicas:
             name = str(one.index)
@@ -151,7 +149,7 @@ class Ours:
     rules: Rules = Rules()  # noqa: RUF009 - frozen
     max_hold_s: float = 300.0
 
-    def __call__(self, fleet: Fleet, seed: int) -> Policy:  # noqa: ARG002
+    def __call__(self, fleet: Fleet, seed: int) -> Policy:
         return Hosted(self.rules, max_hold_s=self.max_hold_s)
 
 

@@ -6,10 +6,11 @@ from types import MappingProxyType
 from agentic_serving.errors import InvalidInput
 from agentic_serving.simulation.baselines import BASELINES
 from agentic_serving.simulation.grid import MakePolicy
+from agentic_serving.simulation.hosted import OURS
 
 __all__ = ["POLICIES", "find_policies", "planning_policy"]
 
-POLICIES: Mapping[str, MakePolicy] = MappingProxyType({**BASELINES})
+POLICIES: Mapping[str, MakePolicy] = MappingProxyType({**BASELINES, **OURS})
 
 #: Fleets are planned for the first of these that there is: llm-d's newest mix of scorers is what runs without ours.
 _FOR_PLANNING = ("agentic", "affinity-filter")

@@ -74,13 +74,28 @@ class Workload:
     def live_for(self, demand: float, *fleets: Fleet) -> int:
         """How many programs at a time want `demand` times what the caches of all these stacks hold.
 
-        A program wants, on average over its turns, what prompt and answer of one turn hold.
+        What programs want is the average over the time that they live, with no contention: a session has a turn's
+        prompt and answer from the turn's arrival to the next one's, gaps included. Programs that live longer, which
+        are live more often, weigh more.
         """
-        wants = [
-            sum(work.prompt_tokens + work.output_tokens for work in one.works) / len(one.works)
-            for one in self.scripts
-        ]
-        return max(1, round(demand * sum(fleet.tokens for fleet in fleets) * len(wants) / sum(wants)))
+        held_s, lives_s = 0.0, 0.0
+        for one in self.scripts:
+            path = self.alone(one)
+            held_s += _held_token_s(one, path)
+            lives_s += max(path.end_s)
+        return max(1, round(demand * sum(fleet.tokens for fleet in fleets) * lives_s / held_s))
+
+
+def _held_token_s(one: Script, path: Alone) -> float:
+    """Tokens times seconds of all sessions."""
+    until_s: dict[str, float] = {}
+    total = 0.0
+    for at in sorted(range(len(one.works)), key=lambda at: -path.ready_s[at]):
+        work = one.works[at]
+        end_s = until_s.get(work.session, path.end_s[at])
+        total += (work.prompt_tokens + work.output_tokens) * (end_s - path.ready_s[at])
+        until_s[work.session] = path.ready_s[at]
+    return total
 
 
 def _kinds(fleet: Fleet, stacks: Stacks | None) -> dict[str, tuple[Limits, StepProfile]]:

@@ -107,9 +107,12 @@ def test_an_empty_grid_is_refused() -> None:
         run_grid(Workload(PROGRAMS, setup.fleet, setup.gaps), {"load": setup}, dict(BASELINES), [])
 
 
-def test_live_for_counts_mean_contexts() -> None:
-    """Contexts of 24 and 44 tokens, 3,996 tokens of cache: 3,996 ÷ 34 live ones fill it."""
+def test_live_for_averages_over_the_time_that_programs_live() -> None:
+    """24 tokens until the second turn comes, then 44: what is held between is counted for as long as it is held."""
     roomy = fleet(1)
     workload = Workload([chain("a", turn(0, 5, output=4), turn(1, 10, output=4))], roomy, Gaps())
-    assert workload.live_for(1.0, roomy) == round(3996 / 34)
+    path = workload.alone(workload.scripts[0])
+    second_s, end_s = path.ready_s[1], path.end_s[1]
+    mean = (24 * second_s + 44 * (end_s - second_s)) / end_s
+    assert workload.live_for(1.0, roomy) == round(3996 / mean)
     assert workload.live_for(0.001, roomy) == 1
