@@ -24,12 +24,12 @@ class Load:
     """Sessions that take turns at random."""
 
     def __init__(self, n_sessions: int, n_replicas: int, seed: int = 42) -> None:
-        self.random = Random(seed)
+        self.random = Random(seed)  # noqa: S311 - a reproducible workload, no secret
         self.sessions = [f"run-{i // 4}/session-{i}" for i in range(n_sessions)]
         self.tokens = [self.random.randrange(2_000, 200_000) for _ in range(n_sessions)]
         self.replicas = [f"pod-{i}" for i in range(n_replicas)]
         self.gaps = GapModel()
-        self.ledger = Ledger()
+        self.ledger = Ledger(gaps=self.gaps)
         for name in self.replicas:
             self.ledger.replica(name, max(400_000, sum(self.tokens) // (3 * n_replicas)))
         self.now_s = 0.0
@@ -54,11 +54,15 @@ class Load:
         if random.random() < 0.02:
             self.timed("cancel", lambda: ledger.cancel(session, name, self.now_s))
             return
-        report = {"cached": min(warm, prompt), "expected": min(warm, prompt)}
-        self.timed("end", lambda: ledger.end(session, name, prompt + 300, self.now_s, **report))
         cause, gap_s = random.choice(TOOLS), random.lognormvariate(1, 2)
+        hit = min(warm, prompt)
+        self.timed("end", lambda: self.end(session, name, prompt + 300, hit, cause))
+        self.timed("demand", lambda: ledger.expected_demand(self.now_s))
         self.timed("learn", lambda: self.gaps.learn("default", cause, gap_s))
         self.timed("chance", lambda: self.gaps.chance("default", cause, gap_s, 60))
+
+    def end(self, session: str, name: str, tokens: int, hit: int, cause: str) -> None:
+        self.ledger.end(session, name, tokens, self.now_s, cached=hit, expected=hit, waits=("default", cause))
 
     def timed(self, name: str, call: Callable[[], T]) -> T:
         start = time.perf_counter_ns()
@@ -96,7 +100,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--operations", type=int, default=20_000)
     operations = parser.parse_args().operations
-    print("sessions | replicas | where | warm | begin | end | learn | chance | cancel | bytes per session")
+    print(
+        "sessions | replicas | where | warm | begin | end | demand | learn | chance | cancel | bytes per session"
+    )
     for n_sessions in (1_000, 10_000, 100_000):
         for n_replicas in (8, 64):
             print(row(n_sessions, n_replicas, operations), flush=True)

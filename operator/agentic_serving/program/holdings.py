@@ -58,6 +58,10 @@ class Holdings:
             piece = piece.parent
         return total
 
+    def in_use(self, session: str) -> bool:
+        piece = self.named.get(session)
+        return piece is not None and piece.turns > 0
+
     def begin(self, session: str, tokens: int, shared: tuple[str, int] | None) -> None:
         """A prompt of so many tokens is in use, and what it finds here with it."""
         piece = self._piece(session, tokens, shared)
