@@ -76,7 +76,7 @@ def test_bodies_reuse_what_the_hashes_say_up_to_a_message(program: Program) -> N
     last: dict[str, Runs] = {}
     for session, turn in _in_order(program):
         made = body("messages", texts[session.id].turn(turn.index), BodyOptions(model="m", max_tokens=1))
-        prompt = blocks_of(made, memo=memos[session.id])
+        prompt = blocks_of(made, tokens_per_byte=1.0, memo=memos[session.id])  # bytes add up exactly
         delta = graph.observe(session.id, prompt, turn.start_s, parent=session.parent)
         shared = max((common_blocks(runs, turn.runs) for runs in last.values()), default=0)
         part = shared * turn.block_size / turn.prompt_tokens
