@@ -1,6 +1,6 @@
 """Time per operation of the ledger and the gap model, and memory per session, as live sessions and replicas grow.
 
-    python benchmarks/ledger_scale.py [--operations 20000]
+    python benchmarks/ledger_scale.py [--operations 20000] [--sessions 1000 ...] [--replicas 8 ...]
 
 Each session's prompts are 2,000 to 200,000 tokens; the caches together hold a third of all sessions, so that most turns
 evict. One table row per number of sessions and replicas; times are microseconds on one core.
@@ -99,13 +99,15 @@ def memory(n_sessions: int, n_replicas: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--operations", type=int, default=20_000)
-    operations = parser.parse_args().operations
+    parser.add_argument("--sessions", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--replicas", type=int, nargs="+", default=[8, 64])
+    asked = parser.parse_args()
     print(
         "sessions | replicas | where | warm | begin | end | demand | learn | chance | cancel | bytes per session"
     )
-    for n_sessions in (1_000, 10_000, 100_000):
-        for n_replicas in (8, 64):
-            print(row(n_sessions, n_replicas, operations), flush=True)
+    for n_sessions in asked.sessions:
+        for n_replicas in asked.replicas:
+            print(row(n_sessions, n_replicas, asked.operations), flush=True)
 
 
 if __name__ == "__main__":
