@@ -38,12 +38,12 @@ class Gauges:
 
     def pass_time(self, until_s: float) -> None:
         """Time goes on to a moment, before anything happens at it."""
-        if until_s < self._next_s:
+        if until_s < self.next_s:
             return
-        last = floor(until_s / self._scrape_s)
-        if last * self._scrape_s > until_s:  # rounding
-            last -= 1
-        self._scrapes = max(self._scrapes + 1, last)
+        # One less than the quotient and then step by step: it may be rounded up.
+        self._scrapes = max(self._scrapes, floor(until_s / self._scrape_s) - 1)
+        while self.next_s <= until_s:
+            self._scrapes += 1
         self._scraped = self._stats(self._scrapes * self._scrape_s)
 
     @property
@@ -51,10 +51,11 @@ class Gauges:
         """When routers will learn something new; None: they know all."""
         if not self._scrape_s or self._scraped == self._stats(self._timeline.now_s):
             return None
-        return self._next_s
+        return self.next_s
 
     @property
-    def _next_s(self) -> float:
+    def next_s(self) -> float:
+        """When the next scrape is; always later than the last one."""
         return (self._scrapes + 1) * self._scrape_s
 
     def _reader(self, index: int) -> Callable[[], Stats]:

@@ -12,6 +12,7 @@ from agentic_serving.simulation import (
     ClosedLoop,
     Failure,
     Gaps,
+    OpenLoop,
     Policy,
     PolicyBase,
     ReplicaView,
@@ -23,8 +24,8 @@ from agentic_serving.simulation import (
     summary,
 )
 from agentic_serving.simulation.baselines import BASELINES, LeastLoad, RoundRobin, Routed
-from agentic_serving.workload import Program
-from tests.unit.simulation.builders import chain, fleet, turn
+from agentic_serving.workload import Program, TurnId
+from tests.unit.simulation.builders import chain, fleet, program, session, turn
 
 ONE = Setup(fleet=fleet(), load=ClosedLoop(live=1))
 
@@ -40,10 +41,12 @@ class Fixed(PolicyBase):
         self.failed: list[tuple[str, int | None, float]] = []
         self.ready_seen: list[tuple[bool, ...]] = []
         self.tries: list[tuple[str, int]] = []
+        self.loads: list[tuple[int, int]] = []
 
     def place(self, turn: TurnView, replicas: Sequence[ReplicaView], now_s: float) -> int | None:
         self.ready_seen.append(tuple(one.ready for one in replicas))
         self.tries.append((turn.id, turn.retry))
+        self.loads.append((replicas[0].turns, replicas[0].prompt_tokens))
         return 0
 
     def on_fail(self, turn: TurnView, replica: int | None, now_s: float) -> None:
@@ -61,6 +64,7 @@ def test_a_turn_on_a_replica_that_dies_comes_again_and_its_time_counts_from_the_
     assert result.tasks[0].took_s == pytest.approx(9.0)
     assert policy.failed == [("a/a/0", 0, 3.0)]
     assert policy.tries == [("a/a/0", 0), ("a/a/0~1", 1)]
+    assert policy.loads == [(0, 0), (0, 0)]  # what failed is not under way any more
     assert summary(result).failed == 1
 
 
@@ -117,6 +121,25 @@ def test_every_baseline_answers_every_turn_whatever_dies_and_never_places_on_wha
     assert all(one.finished for one in result.runs)
 
 
+@pytest.mark.parametrize("name", ["thunder-ledger", "continuum-ttl"])
+def test_a_ledger_keeps_no_room_for_what_a_replica_lost(name: str) -> None:
+    """`a` dies at 1 s and comes again at 2 s; `b`, which does not fit beside it, may go at 1.8 s."""
+    programs = [chain("a", turn(0, 60)), chain("b", turn(0, 60), start_s=1.8)]
+    failure = Failure(replica=0, at_s=1.0, down_s=0.5)
+    setup = Setup(fleet=fleet(n_blocks=100), load=OpenLoop(), failures=(failure,))
+    result = run(programs, setup, BASELINES[name](setup.fleet, 0))
+    assert {one.id: one.placed_s for one in result.turns}["b/b/0"] == 1.8
+
+
+def test_tokens_of_a_turn_that_failed_are_not_in_flight_any_more() -> None:
+    """`b` finds both replicas idle, and the first one is as good as the other."""
+    programs = [chain("a", turn(0, 10)), chain("b", turn(0, 10), start_s=50.0)]
+    failure = Failure(replica=0, at_s=1.0, down_s=0.5)
+    setup = Setup(fleet=fleet(2), load=OpenLoop(), failures=(failure,))
+    result = run(programs, setup, BASELINES["affinity-filter"](setup.fleet, 0))
+    assert [(one.id, one.replica) for one in result.turns] == [("a/a/0", 0), ("b/b/0", 0)]
+
+
 def test_equal_failures_give_equal_results() -> None:
     programs = [chain(f"p{i}", turn(0, 10, output=50)) for i in range(6)]
     setup = Setup(
@@ -144,10 +167,14 @@ def test_failures_that_cannot_be_are_refused(failures: tuple[Failure, ...], mess
 
 
 class Holds(Fixed):
-    """Holds for ever."""
+    """Holds for ever; with `placing` only what is session `x`'s."""
+
+    placing = False
 
     def place(self, turn: TurnView, replicas: Sequence[ReplicaView], now_s: float) -> int | None:
-        return None
+        if not self.placing or turn.session.endswith("/x"):
+            return None
+        return super().place(turn, replicas, now_s)
 
 
 def test_a_client_tries_three_times_and_gives_up_its_program_and_the_next_one_starts() -> None:
@@ -170,6 +197,26 @@ def test_a_client_whose_answer_has_begun_waits_for_its_end() -> None:
         ("a/a/0", 1, 24.0),
         ("b/b/0", 3, 29.0),
     ]
+
+
+def test_what_a_program_that_was_given_up_still_planned_does_not_arrive() -> None:
+    """`y` would go on after 100 s; `x` is given up before that, and the program with it."""
+    policy = Holds()
+    policy.placing = True
+    children = [
+        session("x", [turn(0, 3, first=100, after=[TurnId("root", 0)])], parent="root"),
+        session(
+            "y",
+            [turn(0, 3, first=200, after=[TurnId("root", 0)]), turn(1, 4, first=200, gap_s=100.0)],
+            parent="root",
+        ),
+    ]
+    one = program("a", session("root", [turn(0, 10)]), *children)
+    result = run(
+        [one, chain("b", turn(0, 2, output=400))], replace(ONE, client_timeout_s=10.0, shuffle=False), policy
+    )
+    assert result.given_up == 1
+    assert [name for name, _ in policy.tries if name.startswith("a/y")] == ["a/y/0"]
 
 
 def test_nothing_changes_where_no_client_is_that_impatient() -> None:

@@ -43,7 +43,7 @@ def test_a_prompt_is_prefilled_transferred_and_then_decoded() -> None:
     """1 + 4 s prefill; 10 blocks in 0.5 s; the last prompt token again, 1.1 s, and two more passes."""
     setup = Setup(fleet=apart(), load=ClosedLoop(live=1))
     [record] = run([chain("a", turn(0, 10, output=3))], setup).turns
-    assert (record.prefill, record.prefilled_s) == (0, 5.0)
+    assert (record.prefill, record.scheduled_s, record.prefilled_s) == (0, 0.0, 5.0)
     assert [record.first_token_s, record.finished_s] == pytest.approx([6.6, 8.6])
     assert (record.transferred_tokens, record.transferred_bytes) == (40, 40)
     assert (record.cached_tokens, record.recomputed_tokens) == (0, 0)
@@ -106,6 +106,16 @@ def test_without_a_word_of_the_policy_prompts_go_where_least_is_to_compute() -> 
     assert places == {"a/a/0": 0, "b/b/0": 1, "a/a/1": 0}
 
 
+def test_what_has_been_prefilled_counts_no_more() -> None:
+    """One after the other, both go to the first of two; a policy sees it idle again."""
+    programs = [chain("a", turn(0, 10)), chain("b", turn(0, 10))]
+    setup = Setup(fleet=apart(1, replace(POOL, n_replicas=2)), load=ClosedLoop(live=1))
+    assert [one.prefill for one in run(programs, setup).turns] == [0, 0]
+    policy = Refuses(0)
+    run(programs, setup, policy)
+    assert policy.seen == [(0, [(0, 0), (0, 0)])] * 2
+
+
 def test_a_prompt_too_large_for_the_prefill_cache_is_prefilled_where_it_decodes() -> None:
     small = replace(POOL, limits=replace(fleet().limits, n_blocks=8))
     [record] = run([chain("a", turn(0, 10))], Setup(fleet=apart(1, small), load=ClosedLoop(live=1))).turns
@@ -153,6 +163,13 @@ def test_every_turn_is_answered_once_and_no_block_stays_held(
         assert one.prefilled_s is None or one.placed_s < one.prefilled_s < one.first_token_s
         assert one.recomputed_tokens <= one.prompt_tokens - one.cached_tokens
     assert summary(result).transferred_bytes == sum(one.transferred_bytes for one in result.turns)
+
+
+def test_where_nothing_reaches_the_threshold_nothing_is_apart() -> None:
+    programs = [chain(f"p{i}", turn(0, 10, output=5), turn(1, 14, gap_s=2.0)) for i in range(6)]
+    plain = Setup(fleet=fleet(2, n_blocks=40), load=ClosedLoop(live=3))
+    never = replace(POOL, uncached_token_threshold=1_000)
+    assert run(programs, replace(plain, fleet=apart(2, never, n_blocks=40))) == run(programs, plain)
 
 
 def test_a_link_needs_a_rate_and_both_sides_one_block_size() -> None:

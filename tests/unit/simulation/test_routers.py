@@ -1,9 +1,10 @@
 """Several routers, old gauges, first tokens. A pass takes 1 s, a prompt token 0.1 s."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentic_serving.errors import Bug
 from agentic_serving.simulation import (
@@ -22,7 +23,10 @@ from agentic_serving.simulation import (
     simulate,
 )
 from agentic_serving.simulation.baselines import BASELINES, Gate, LeastLoad, Routed
+from agentic_serving.simulation.engines import Engines
+from agentic_serving.simulation.gauges import Gauges
 from agentic_serving.simulation.grid import run_grid
+from agentic_serving.simulation.timeline import Timeline
 from tests.unit.simulation.builders import chain, fleet, turn
 
 PROGRAMS = [chain(f"p{i}", turn(0, 10, output=5), turn(1, 14, gap_s=2.0)) for i in range(4)]
@@ -94,18 +98,18 @@ def test_gauges_are_as_old_as_the_last_scrape() -> None:
 
 
 def test_a_gate_on_gauges_asks_again_when_they_are_renewed() -> None:
-    """The second call waits for the scrape that tells of the free engine, and nothing else happens then."""
+    """At the scrape at 100 s `b` waits; all is done at 119 s, but only the next scrape tells that `c` may go."""
+    starts_s = {"a": 90.0, "b": 91.0, "c": 110.0}
+    programs = [
+        chain(name, turn(0, 10, output=20 if name == "a" else 1), start_s=at_s)
+        for name, at_s in starts_s.items()
+    ]
+    setup = Setup(fleet=fleet(max_seqs=1), load=OpenLoop(), scrape_s=100.0)
     gated = Routed(LeastLoad(), gate=Gate(engine_queue=1))
-    programs = [chain(f"p{i}", turn(0, 10, first=i * 50)) for i in range(3)]
-    setup = Setup(fleet=fleet(max_seqs=1), load=ClosedLoop(live=3, ramp_s=6.0), scrape_s=7.0, shuffle=False)
     result = simulate(Workload(programs, setup.fleet, Gaps()), setup, gated)
-    assert len(result.turns) == 3
-    fresh = simulate(
-        Workload(programs, setup.fleet, Gaps()),
-        replace(setup, scrape_s=0.0),
-        Routed(LeastLoad(), gate=Gate(engine_queue=1)),
-    )
-    assert len(fresh.turns) == 3
+    assert [(one.id, one.placed_s) for one in result.turns] == [
+        ("a/a/0", 90.0), ("b/b/0", 91.0), ("c/c/0", 200.0),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("scrape_s", [0.05, 0.1, 1 / 3, 5.0])
@@ -166,3 +170,15 @@ def test_a_grid_makes_a_policy_for_every_router_and_lets_those_be_linked_that_ca
     )
     assert counts.made == ["router 0, seed 5", "router 1, seed 5"]
     assert [cell.summary.turns for cell in grid.cells] == [8, 8]
+
+
+@given(scrape_s=st.floats(1e-3, 1e3), jumps=st.lists(st.integers(0, 50), min_size=1, max_size=20))
+def test_scrapes_go_on_however_times_are_rounded(scrape_s: float, jumps: list[int]) -> None:
+    """An event at the very time of the next scrape must bring it about, else it would be awaited for ever."""
+    timeline = Timeline()
+    engines = Engines(fleet().replica, 1, timeline, lambda _index, _outcome: None)
+    gauges = Gauges(engines, fleet().limits, timeline, scrape_s)
+    for jump in jumps:
+        at_s = gauges.next_s + jump * scrape_s
+        gauges.pass_time(at_s)
+        assert at_s < gauges.next_s <= at_s + scrape_s * (1 + 1e-9)

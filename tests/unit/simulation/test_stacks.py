@@ -111,6 +111,11 @@ def test_a_block_that_one_stack_computed_is_not_recomputed_on_another() -> None:
     assert [(t.repeated_tokens, t.cached_tokens) for t in same.turns] == [(0, 0), (40, 40)]
 
 
+def test_demand_counts_the_caches_of_all_stacks_that_are_named() -> None:
+    workload = Workload([planner_and_coder()], fleet(), Gaps(), STACKS)
+    assert workload.live_for(1.0, fleet(), FAST) == pytest.approx(3 * workload.live_for(1.0, fleet()), abs=2)
+
+
 def test_stacks_that_cannot_be_are_refused() -> None:
     with pytest.raises(InvalidInput, match="no stack 'slow'"):
         Stacks({"fast": FAST}, {"coder": "slow"})
