@@ -1,5 +1,6 @@
 """What `plan` does once its options are read: apart, because it needs the `simulate` extra's packages."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ _MEASURES: Mapping[str, Measure] = {
     "first_token": "first-token",
 }
 
+#: A stack's Service has its name: RFC 1035, as Kubernetes checks it.
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+
 
 def run(given: Mapping[str, Any], *, with_objects: bool) -> Outcome:
     """Read everything, check everything, plan.
@@ -43,6 +47,10 @@ def run(given: Mapping[str, Any], *, with_objects: bool) -> Outcome:
         raise InvalidInput("--output", "yaml is a stack: give --model and --accelerator")
     if given["max_replicas"] < 1:
         raise InvalidInput("--max-replicas", "must be at least 1")
+    if given["name"] is not None and not _NAME.fullmatch(given["name"]):
+        raise InvalidInput(
+            "--name", f"{given['name']!r} is no DNS label: a-z, 0-9 and -, at most 63, a letter first"
+        )
     shapes = _shapes(given, inputs)
     fleet = inputs.equipment.fleet(1)
     attempt = Attempt(

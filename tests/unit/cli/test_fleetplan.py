@@ -174,6 +174,7 @@ def test_too_small_a_bound_shows_the_curve(call: Call) -> None:
         (["--slowdown", "p95=2", "--rate", "1", "--host-memory", "1Gi"], "--host-memory: needs a model"),
         (["--slowdown", "p95=2", "--rate", "1", "--max-replicas", "0"], "--max-replicas: must be"),
         (["--slowdown", "p95=2", "--rate", "1", "--policy", "best"], "--policy: there is no 'best'"),
+        (["--slowdown", "p95=2", "--rate", "1", "--name", "My_Stack"], "--name: 'My_Stack' is no DNS label"),
         (["--slowdown", "p95=2", "--rate", "1", "-o", "yaml"], "--output: yaml is a stack: give --model"),
     ],
     ids=lambda value: " ".join(value)[-40:] or "none" if isinstance(value, list) else "",

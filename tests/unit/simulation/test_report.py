@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from agentic_serving.errors import InvalidInput
 from agentic_serving.simulation import ClosedLoop, Gaps, Setup, Workload
 from agentic_serving.simulation.baselines import BASELINES
-from agentic_serving.simulation.grid import Grid, run_grid
+from agentic_serving.simulation.grid import Grid, MakePolicy, run_grid
 from agentic_serving.simulation.plots import plot_attainment, plot_grid
 from agentic_serving.simulation.policies import POLICIES, find_policies, planning_policy
 from agentic_serving.simulation.pool import Workers, each
@@ -134,6 +135,17 @@ def test_policies_go_by_name() -> None:
     assert planning_policy() in POLICIES
     with pytest.raises(InvalidInput, match=r"--policy: there is no 'lass'; use some of .*\blas\b"):
         find_policies(["lass"], field="--policy")
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_can_go_to_another_process(name: str) -> None:
+    there = pickle.loads(pickle.dumps(POLICIES[name]))  # noqa: S301 - our own, just written
+    assert run_one(there) == run_one(POLICIES[name])
+
+
+def run_one(make: MakePolicy) -> Grid:
+    setup = Setup(fleet=fleet(2, n_blocks=40, max_seqs=2), load=ClosedLoop(live=3))
+    return run_grid(Workload(PROGRAMS, setup.fleet, setup.gaps), {"load": setup}, {"one": make}, [1])
 
 
 def test_laps_share_no_block_and_follow_each_other() -> None:
