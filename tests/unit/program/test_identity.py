@@ -131,6 +131,7 @@ TURN = "x-codex-turn-metadata"
         (CLAUDE | {"x-claude-code-parent-agent-id": "b"}, ("p/r", "p/r", None)),
         (CODEX, ("p/r", "p/t", "p/r")),
         (CODEX | {"x-codex-parent-thread-id": "q"}, ("p/r", "p/t", "p/q")),
+        (CODEX | {"x-codex-parent-thread-id": "t"}, ("p/r", "p/t", "p/r")),
         (
             {TURN: '{"session_id": "r", "thread_id": "t", "parent_thread_id": "q"}'},
             ("p/r", "p/t", "p/q"),
@@ -262,6 +263,7 @@ CHILD_DONE = {
         ("messages", [ASKED, RESULT, {"role": "assistant", "content": "So"}], "tool"),
         ("messages", [ASKED, DONE], "tool"),
         ("messages", [ASKED, {"role": "tool", "tool_call_id": "1", "content": "x"}], "tool"),
+        ("messages", [ASKED, {"role": "function", "name": "f", "content": "x"}], "tool"),
         ("messages", [], "human"),
         ("input", [ASKED, OUTPUT], "tool"),
         ("input", [OUTPUT, {"type": "message", **ASKED}], "human"),
@@ -284,6 +286,7 @@ def test_what_came_last_is_the_kind(field: str, entries: object, kind: str) -> N
         (CLAUDE, {"messages": [ASKED], "max_tokens": 1, "tools": TOOLS}, "/v1/messages", "warm-up"),
         ({}, {"messages": [ASKED], "max_completion_tokens": 1}, "/v1/chat/completions", "warm-up"),
         ({TURN: '{"request_kind": "prewarm"}'}, {"input": [ASKED]}, "/v1/responses", "warm-up"),
+        ({}, {"input": [ASKED], "generate": False}, "/v1/responses", "warm-up"),
         ({TURN: '{"request_kind": "memory"}'}, {"input": [ASKED]}, "/v1/responses", "auxiliary"),
         (
             CLAUDE | {"x-claude-code-request-class": "auxiliary"},
@@ -299,7 +302,18 @@ def test_what_came_last_is_the_kind(field: str, entries: object, kind: str) -> N
         ),
         (CLAUDE, {"messages": [ASKED], "system": "Is this one word?"}, "/v1/messages", "auxiliary"),
     ],
-    ids=["count", "models", "one-token", "one-token-chat", "prewarm", "memory", "class", "title", "no-tools"],
+    ids=[
+        "count",
+        "models",
+        "one-token",
+        "one-token-chat",
+        "prewarm",
+        "no-answer",
+        "memory",
+        "class",
+        "title",
+        "no-tools",
+    ],
 )
 def test_side_requests_are_no_turns(headers: dict[str, str], body: object, path: str, side: str) -> None:
     found = seen(headers, body, path=path)
@@ -360,10 +374,11 @@ def test_hints_are_found(headers: dict[str, str], body: object, name: str, value
 def test_hints_are_bounded() -> None:
     marked = [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}] * 1000
     durations = ";".join(f"t{i}=1" for i in range(2000))
-    found = seen(
-        {"x-claude-code-prev-tool-durations": durations}, {"messages": [{"role": "user", "content": marked}]}
-    )
-    assert len(found.hints) <= 32
+    body = {"messages": [{"role": "user", "content": marked}], "system": marked, "tools": marked}
+    found = seen({"x-claude-code-prev-tool-durations": durations}, body)
+    names = [hint.name for hint in found.hints]
+    assert names.count("cache-mark") == 4  # as many as Anthropic allows
+    assert len(names) == 4 + 16
 
 
 # --- Whatever comes.

@@ -128,6 +128,16 @@ def test_turns_tasks_and_tokens_are_counted() -> None:
     assert (state.tasks, state.attained_tokens, state.task_tokens) == (2, 1111, 0)
 
 
+def test_time_and_accounts_never_go_back() -> None:
+    sessions = Sessions(idle_s=100)
+    sessions.arrive(turn("s"), 500)
+    sessions.finish("s", 100, computed_tokens=-5)
+    state = sessions.session("s")
+    assert state is not None
+    assert (state.seen_s, state.attained_tokens) == (500, 0)
+    assert sessions.expire(300) == ()
+
+
 def test_side_requests_are_no_turns() -> None:
     sessions = Sessions()
     title = sessions.arrive(turn("s", kind="side", side="title", tools=0), 0)
@@ -227,8 +237,10 @@ def test_a_retry_of_what_nobody_names_is_told_by_its_client_only() -> None:
 
 def test_no_prompt_gets_a_stranger_into_a_session_that_has_a_name() -> None:
     sessions = after(turn("p/named"))
+    sessions.finish("p/named", 1)
     assert unnamed(sessions, 2, Match("p/named", 100, 1.0)).session != "p/named"
     other_program = unnamed(sessions, 3)
+    sessions.finish(other_program.session, 1)
     intruder = sessions.arrive(
         replace(turn(None), program="q"), 0, likely=Match(other_program.session, 9, 1.0)
     )
@@ -310,6 +322,17 @@ def test_sessions_that_are_all_busy_do_not_stop_the_newest() -> None:
         assert arrival.session in sessions
         assert len(sessions) <= 64
         sessions.check()
+
+
+def test_the_newest_stays_where_everybody_else_is_busy_too() -> None:
+    """16 branches of 4, all busy: as many as eviction passes by, before it comes to the newest."""
+    sessions = Sessions(max_sessions=64)
+    for i in range(16):
+        for depth in range(4):
+            sessions.arrive(turn(f"s{i}.{depth}", f"s{i}.{depth - 1}" if depth else None), i)
+    assert sessions.arrive(turn("newest"), 20).gone == (Gone("s0.3", "s0.0", "evicted"),)
+    assert "newest" in sessions
+    sessions.check()
 
 
 @pytest.mark.parametrize("options", [{"max_sessions": 63}, {"idle_s": 0}, {"idle_s": float("nan")}], ids=str)
