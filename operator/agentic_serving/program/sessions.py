@@ -75,6 +75,8 @@ class Sessions:
     ) -> Arrival:
         """A request came. Whatever becomes of it, `finish` must be called for it once.
 
+        Requests that ask no model (`identity.api` is `other`) are of no session: they stay with the host.
+
         Args:
             chain: of the prompt's last block; 0: not known.
             likely: what the session graph takes it for, where `identity.session` is None.
