@@ -191,7 +191,8 @@ class Ledger:
         """Tokens in use, and those of sessions that are away by their chance to be back within a minute.
 
         Sessions count whether or not anything of theirs is still in a cache: they will want the room. One that waits for
-        an aborted turn to be sent again does not.
+        an aborted turn to be sent again does not. A call renews at most 16 chances: ask about as often as turns end, or the
+        sum lags behind and is too high.
         """
         self._now_s = max(self._now_s, now_s)
         busy = sum(one.holdings.busy for one in self._replicas.values())
