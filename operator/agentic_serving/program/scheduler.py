@@ -104,7 +104,7 @@ class Scheduler:
         if not turn.side:
             self.absence.back(turn, self._now_s)
             if turn.human:
-                self.service.begin_task(turn.run)
+                self.service.begin_task(turn.run, self._now_s)
         if not self._placing.replicas:
             return ev.Admit(
                 turn_id=turn.id, replica=None, reason=ev.Reason.ONLY, uncached_tokens=0, held_s=0.0
@@ -144,13 +144,24 @@ class Scheduler:
         return found
 
     def _hold(self, turn: ev.Turn, choice: Choice) -> ev.Instruction:
-        weight = float(self.service.attained(turn.run)) if self.policy.least_attained_first else 0.0
-        held = Held(turn, self._now_s, self.waiting.rank(turn.priority, weight), choice.reason, choice.home)
+        rank = self.waiting.rank(turn.priority, self._weight(turn))
+        held = Held(turn, self._now_s, rank, choice.reason, choice.home)
         self.waiting.add(held)
         home = self.residents.home(turn.session)
         if home is not None:  # what it has there is needed as soon as it goes
             self.residents.use(turn.session, home, self.ledger.warm(turn.session, home))
         return ev.Hold(turn_id=turn.id, until_s=held.deadline_s, reason=held.reason)
+
+    def _weight(self, turn: ev.Turn) -> float:
+        """Less goes first: service attained, or what is left to do as far as the client's word is good."""
+        if not self.policy.least_attained_first:
+            return 0.0
+        attained = float(self.service.attained(turn.run))
+        declared = turn.declared
+        if declared is None or declared.remaining_s is None or not self.policy.hints:
+            return attained
+        trust = self.absence.trust(turn.program)
+        return trust * self.service.tokens_in(declared.remaining_s) + (1 - trust) * attained
 
     def _admit(self, turn: ev.Turn, choice: Choice, arrived_s: float) -> ev.Instruction:
         replica = choice.replica
@@ -216,7 +227,7 @@ class Scheduler:
         if turn.side:
             return
         cached = flight.warm if ended.cached_tokens is None else ended.cached_tokens
-        self.service.charge(turn.run, max(0, ended.prompt_tokens - cached))
+        self.service.charge(turn.run, max(0, ended.prompt_tokens - cached), self._now_s)
         self.ledger.end(
             turn.session,
             flight.replica,

@@ -1,13 +1,27 @@
 """Service that each run's task has attained, in uncached prompt tokens: what the order of waiting turns goes by.
 
+Where clients say how long a task will still take, and have been right, that is better than to guess it from the past: it
+is brought to the same scale by how many tokens tasks attain in a second.
+
 Cached tokens are not charged: turns whose context is there cost nearly nothing and overtake, which keeps the cache useful. An
 order by all tokens is one by context length (docs/scheduling.md). A task begins with a person's words; what sub-agents
 are served is charged to the task that started them.
 """
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 __all__ = ["Service"]
+
+
+#: About the last 100 tasks say how many tokens a task attains in a second.
+_RATE_WEIGHT = 0.01
+
+
+@dataclass(slots=True)
+class _Task:
+    since_s: float
+    tokens: int = 0
 
 
 class Service:
@@ -15,22 +29,37 @@ class Service:
 
     def __init__(self, *, max_runs: int = 100_000) -> None:
         self._max_runs = max_runs
-        self._attained: OrderedDict[str, int] = OrderedDict()
+        self._tasks: OrderedDict[str, _Task] = OrderedDict()
+        self._per_s = 0.0  # tokens that a task attains in a second
 
-    def begin_task(self, run: str) -> None:
-        self._put(run, 0)
+    def __len__(self) -> int:
+        return len(self._tasks)
 
-    def charge(self, run: str, uncached_tokens: int) -> None:
-        self._put(run, self._attained.get(run, 0) + uncached_tokens)
+    def begin_task(self, run: str, now_s: float) -> None:
+        before = self._tasks.get(run)
+        if before is not None and now_s > before.since_s:
+            self._per_s += _RATE_WEIGHT * (before.tokens / (now_s - before.since_s) - self._per_s)
+        self._put(run, _Task(now_s))
+
+    def charge(self, run: str, uncached_tokens: int, now_s: float) -> None:
+        task = self._tasks.get(run) or _Task(now_s)
+        task.tokens += uncached_tokens
+        self._put(run, task)
 
     def attained(self, run: str) -> int:
-        return self._attained.get(run, 0)
+        """Since its task began."""
+        task = self._tasks.get(run)
+        return task.tokens if task else 0
+
+    def tokens_in(self, seconds: float) -> float:
+        """What a task attains in so much time."""
+        return seconds * self._per_s
 
     def end(self, run: str) -> None:
-        self._attained.pop(run, None)
+        self._tasks.pop(run, None)
 
-    def _put(self, run: str, tokens: int) -> None:
-        self._attained[run] = tokens
-        self._attained.move_to_end(run)
-        if len(self._attained) > self._max_runs:
-            self._attained.popitem(last=False)
+    def _put(self, run: str, task: _Task) -> None:
+        self._tasks[run] = task
+        self._tasks.move_to_end(run)
+        if len(self._tasks) > self._max_runs:
+            self._tasks.popitem(last=False)

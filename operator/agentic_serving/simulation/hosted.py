@@ -13,7 +13,8 @@ from agentic_serving.program import events as ev
 from agentic_serving.program.policy import Policy as Rules
 from agentic_serving.program.scheduler import Scheduler
 from agentic_serving.program.service import Service
-from agentic_serving.simulation.setup import Fleet
+from agentic_serving.simulation.engine import MakeSeated
+from agentic_serving.simulation.setup import Fleet, Setup
 from agentic_serving.simulation.views import Ended, Policy, ReplicaView, TurnView
 
 __all__ = ["OURS", "Hosted", "Ours"]
@@ -151,6 +152,11 @@ class Ours:
 
     def __call__(self, fleet: Fleet, seed: int) -> Policy:
         return Hosted(self.rules, max_hold_s=self.max_hold_s)
+
+    def linked(self, setup: Setup, seed: int) -> MakeSeated:
+        """Schedulers of one simulation know a run's attained service wherever it was attained."""
+        service = Service()
+        return lambda _seat: Hosted(self.rules, max_hold_s=self.max_hold_s, service=service)
 
 
 OURS: Mapping[str, Ours] = {"agentic": Ours()}
