@@ -29,7 +29,7 @@ class Load:
         self.tokens = [self.random.randrange(2_000, 200_000) for _ in range(n_sessions)]
         self.replicas = [f"pod-{i}" for i in range(n_replicas)]
         self.gaps = GapModel()
-        self.ledger = Ledger(gaps=self.gaps)
+        self.ledger = Ledger()
         for name in self.replicas:
             self.ledger.replica(name, max(400_000, sum(self.tokens) // (3 * n_replicas)))
         self.now_s = 0.0
@@ -56,13 +56,12 @@ class Load:
             return
         cause, gap_s = random.choice(TOOLS), random.lognormvariate(1, 2)
         hit = min(warm, prompt)
-        self.timed("end", lambda: self.end(session, name, prompt + 300, hit, cause))
-        self.timed("demand", lambda: ledger.expected_demand(self.now_s))
+        self.timed("end", lambda: self.end(session, name, prompt + 300, hit))
         self.timed("learn", lambda: self.gaps.learn("default", cause, gap_s))
         self.timed("chance", lambda: self.gaps.chance("default", cause, gap_s, 60))
 
-    def end(self, session: str, name: str, tokens: int, hit: int, cause: str) -> None:
-        self.ledger.end(session, name, tokens, self.now_s, cached=hit, expected=hit, waits=("default", cause))
+    def end(self, session: str, name: str, tokens: int, hit: int) -> None:
+        self.ledger.end(session, name, tokens, self.now_s, cached=hit, expected=hit)
 
     def timed(self, name: str, call: Callable[[], T]) -> T:
         start = time.thread_time_ns()
@@ -102,9 +101,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--replicas", type=int, nargs="+", default=[8, 64])
     asked = parser.parse_args()
-    print(
-        "sessions | replicas | where | warm | begin | end | demand | learn | chance | cancel | bytes per session"
-    )
+    print("sessions | replicas | where | warm | begin | end | learn | chance | cancel | bytes per session")
     for n_sessions in asked.sessions:
         for n_replicas in asked.replicas:
             print(row(n_sessions, n_replicas, asked.operations), flush=True)

@@ -8,8 +8,6 @@ import math
 from collections.abc import Mapping
 
 from agentic_serving.errors import Bug, InvalidInput
-from agentic_serving.program.demand import Demand
-from agentic_serving.program.gaps import GapModel
 from agentic_serving.program.holdings import Holdings
 from agentic_serving.program.pieces import Turn
 
@@ -54,13 +52,12 @@ class Ledger:
     Calls about a replica that is gone, or a turn that is not known, do nothing: an end may come after its replica's.
     """
 
-    def __init__(self, *, gaps: GapModel | None = None, max_sessions: int = _MAX_SESSIONS) -> None:
+    def __init__(self, *, max_sessions: int = _MAX_SESSIONS) -> None:
         if max_sessions < 1:
             raise InvalidInput("max_sessions", "must be at least 1")
         self.total_capacity = 0
         #: Mean of |predicted - reported cached tokens| / prompt tokens over the last turns that were reported.
         self.error = 0.0
-        self._demand = Demand(gaps if gaps is not None else GapModel())
         self._n_reported = 0
         self._now_s = -math.inf
         self._max_sessions = max_sessions
@@ -114,7 +111,6 @@ class Ledger:
         holdings = found.holdings
         if session not in holdings.named:
             self._places[session] = (*self._places.get(session, ()), holdings)
-        self._demand.back(session)
         holdings.begin(session, max(tokens, 1), shared)
 
     def end(
@@ -126,7 +122,6 @@ class Ledger:
         *,
         cached: int | None = None,
         expected: int | None = None,
-        waits: tuple[str, str] | None = None,
     ) -> None:
         """A turn has ended; its prompt and answer stay there until they are evicted.
 
@@ -134,15 +129,12 @@ class Ledger:
             tokens: of the prompt and the answer.
             cached: prompt tokens that the engine reported as cached; None: it did not.
             expected: what `warm` said before the turn began, at most the prompt.
-            waits: the program, and what the session waits for now (`human` or a tool's name), for `expected_demand`.
         """
         self._now_s = max(self._now_s, now_s)
         found = self._replicas.get(replica)
         turn = found.holdings.end(session, tokens) if found else None
         if found and turn and cached is not None and expected is not None:
             self._learn(found, turn, cached, expected)
-        if found and turn and waits is not None and not found.holdings.in_use(session):
-            self._demand.away(session, tokens, waits, self._now_s)
 
     def cancel(self, session: str, replica: str, now_s: float) -> None:
         """A turn never ran, or was aborted: what it would have added is not there."""
@@ -152,7 +144,6 @@ class Ledger:
 
     def drop(self, session: str) -> None:
         """The session is over. Its tokens stay in the caches until they are evicted, as they do in an engine's."""
-        self._demand.back(session)
         for holdings in self._places.pop(session, ()):
             holdings.drop(session)
 
@@ -187,22 +178,10 @@ class Ledger:
         found = self._replicas.get(replica)
         return found.holdings.idle if found else 0
 
-    def expected_demand(self, now_s: float) -> float:
-        """Tokens in use, and those of sessions that are away by their chance to be back within a minute.
-
-        Sessions count whether or not anything of theirs is still in a cache: they will want the room. One that waits for
-        an aborted turn to be sent again does not. A call renews at most 16 chances: ask about as often as turns end, or the
-        sum lags behind and is too high.
-        """
-        self._now_s = max(self._now_s, now_s)
-        busy = sum(one.holdings.busy for one in self._replicas.values())
-        return busy + self._demand.tokens(self._now_s)
-
     def check(self) -> None:
         """Raises Bug where an invariant does not hold."""
         if self.total_capacity != sum(one.capacity for one in self._replicas.values()):
             raise Bug("capacities do not add up")
-        self._demand.check()
         for one in self._replicas.values():
             one.holdings.check()
         here = {(session, one.name) for session, places in self._places.items() for one in places}

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentic_serving.errors import InvalidInput
-from agentic_serving.program.gaps import GapModel
 from agentic_serving.program.ledger import Ledger
 
 
@@ -223,24 +222,6 @@ def test_a_shared_prefix_comes_back_from_the_host_once() -> None:
     led.begin("parent", "r0", 500, 0.0)
     led.check()
     assert led.busy("r0") == 700
-
-
-def test_expected_demand_is_what_is_in_use_and_what_will_probably_return() -> None:
-    gaps = GapModel()
-    for _ in range(500):
-        gaps.learn("p", "Bash", 10.0)
-        gaps.learn_end("p", "Report")
-    led = Ledger(gaps=gaps)
-    led.replica("r0", 1000)
-    led.begin("busy", "r0", 300, 0.0)
-    for session, cause in (("soon", "Bash"), ("never", "Report")):
-        led.begin(session, "r0", 100, 0.0)
-        led.end(session, "r0", 100, 0.0, waits=("p", cause))
-    assert led.expected_demand(0.0) == pytest.approx(400, abs=10)
-    assert led.expected_demand(3600.0) == pytest.approx(300, abs=15)  # it would have been back long ago
-    led.begin("soon", "r0", 150, 3600.0)
-    led.drop("never")
-    assert led.expected_demand(3600.0) == 450
 
 
 class Brute:
