@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 GapKind = Literal["human", "tool"]
-Source = Literal["claude-code", "mooncake", "otel"]
+Source = Literal["claude-code", "mooncake", "otel", "generated"]
 
 
 @dataclass(frozen=True, slots=True)
