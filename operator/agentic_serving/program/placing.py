@@ -7,8 +7,9 @@ The rules in their order; the first that applies decides.
 4. It waits. When its hold is over it goes to the overflow replica, whatever that evicts; one replica bears that.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 from agentic_serving.program.events import Reason, Turn
 from agentic_serving.program.ledger import Ledger
@@ -54,7 +55,7 @@ class Placing:
         home = self._home(turn, warm) if self._policy.stay else None
         room = self._roomy(turn, warm, skip)
         if home is not None:
-            return self._stay(turn, home, warm[home.name], room)
+            return self._stay(turn, home, warm, room)
         if room is not None:
             return Choice(room, Reason.ROOM, turn.prompt_tokens - warm.get(room.name, 0))
         return self._within_budget(turn, warm, skip, now_s)
@@ -81,10 +82,16 @@ class Placing:
         )
         return Choice(best, reason, turn.prompt_tokens - warm.get(best.name, 0))
 
-    def warm(self, turn: Turn) -> Mapping[str, int]:
-        """Tokens of the prompt that are probably there, by replica."""
+    def warm(self, turn: Turn, computed: Container[str] = ()) -> Mapping[str, int]:
+        """Tokens of the prompt that are probably there, by replica.
+
+        Args:
+            computed: other sessions whose prompts are being computed: what they share is not there yet.
+        """
         found: dict[str, int] = {}
         for share in turn.shares:
+            if share.session in computed and share.session != turn.session:
+                continue
             for name, tokens in self._ledger.where(share.session).items():
                 there = min(tokens, share.tokens, turn.prompt_tokens - 1)
                 if there > found.get(name, 0) and name in self.replicas:
@@ -96,11 +103,15 @@ class Placing:
         return self._ledger.capacity(replica.name) - self._residents.needed(replica.name)
 
     def most_room(self, now_s: float) -> float:
-        """No prompt that is longer, and nowhere warm, can be placed now."""
+        """No prompt that is longer, and nowhere warm, can be placed now; one that is not may find no room either."""
         most = 0.0
         for one in self.replicas.values():
-            if one.takes(self._policy.small_tokens + 1, self._policy):
-                most = max(most, self.free(one) + one.spare(self._policy, now_s))
+            if not one.turns:
+                return inf
+            room = self.free(one) + one.spare(self._policy, now_s)
+            if not one.takes(self._policy.small_tokens + 1, self._policy):
+                room = min(room, self._policy.small_tokens)
+            most = max(most, room)
         return most
 
     def _home(self, turn: Turn, warm: Mapping[str, int]) -> Replica | None:
@@ -113,13 +124,12 @@ class Placing:
         small = missing <= self._policy.small_tokens
         return self.replicas[name] if small or there >= self._policy.warm_share * turn.prompt_tokens else None
 
-    def _stay(self, turn: Turn, home: Replica, warm: int, room: Replica | None) -> Choice:
-        missing = turn.prompt_tokens - warm
+    def _stay(self, turn: Turn, home: Replica, warm: Mapping[str, int], room: Replica | None) -> Choice:
+        missing = turn.prompt_tokens - warm[home.name]
         if room is not None and room is not home:
-            there = home.pending + missing
-            elsewhere = room.pending + turn.prompt_tokens
-            if there > _ESCAPE * elsewhere + self._policy.small_tokens:
-                return Choice(room, Reason.ROOM, turn.prompt_tokens)
+            missing_there = turn.prompt_tokens - warm.get(room.name, 0)
+            if home.pending + missing > _ESCAPE * (room.pending + missing_there) + self._policy.small_tokens:
+                return Choice(room, Reason.ROOM, missing_there)
         if home.takes(missing, self._policy):
             return Choice(home, Reason.WARM, missing)
         return Choice(None, Reason.PREFILL, missing, home=home.name)

@@ -70,6 +70,19 @@ class Replica:
             self.tokens_per_s += _WEIGHT * (uncached_tokens / took_s - self.tokens_per_s)
         self._prefilled_s = now_s
 
+    def leave(self, uncached_tokens: int | None) -> None:
+        """A turn is over.
+
+        Args:
+            uncached_tokens: of its prompt, if its first token was never seen (an answer in one piece, a failure): how
+                long the prompt took is not known then.
+        """
+        if uncached_tokens is None:
+            self.decoding -= 1
+        else:
+            self.pending -= uncached_tokens
+            self.prefills -= 1
+
     def cost_s(self, evicted_tokens: float) -> float:
         """Time that computing them again takes, of that turn and of those that decode beside it."""
         return self.seconds(evicted_tokens) * (1 + self.decoding)

@@ -52,6 +52,11 @@ class Residents:
         found = self._residents.get(session)
         return found.needed if found and found.replica == replica else 0.0
 
+    def own(self, session: str) -> float:
+        """What it needs where it was last."""
+        found = self._residents.get(session)
+        return found.needed if found else 0.0
+
     def home(self, session: str) -> str | None:
         """Where it was last; None: nowhere, or too long ago."""
         found = self._residents.get(session)

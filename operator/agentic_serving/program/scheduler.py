@@ -4,6 +4,7 @@ What it decides is in `placing` (where, or why not yet), `waiting` and `service`
 caches is needed); this module keeps them in step. An event costs the same whatever the number of live sessions.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -29,12 +30,16 @@ class _Flight:
     """A turn on its way."""
 
     turn: ev.Turn
-    replica: str
+    host: Replica
     uncached: int  # as expected
     warm: int
     placed_s: float
     overflow: bool
     prefilling: bool = True
+
+    @property
+    def replica(self) -> str:
+        return self.host.name
 
 
 class Scheduler:
@@ -50,6 +55,7 @@ class Scheduler:
         self._placing = Placing(self.policy, self.ledger, self.residents)
         self._flights: dict[str, _Flight] = {}
         self._prefilling: dict[str, str] = {}  # session → its turn that has no first token yet
+        self._under_way: Counter[str] = Counter()  # turns in flight, by session
         self._now_s = 0.0
 
     @property
@@ -64,7 +70,7 @@ class Scheduler:
         self.residents.advance(self._now_s)
         match event:
             case ev.Arrived(turn):
-                return [*self._overdue(), self._arrived(turn)]
+                return [*self._overdue(), *self._dispatch(), self._arrived(turn)]
             case ev.FirstToken(turn_id):
                 self._first_token(turn_id)
             case ev.Ended():
@@ -89,7 +95,7 @@ class Scheduler:
         self.residents.check()
         self.waiting.check()
         for replica in self._placing.replicas.values():
-            here = [one for one in self._flights.values() if one.replica == replica.name]
+            here = [one for one in self._flights.values() if one.host is replica]
             prefilling = [one for one in here if one.prefilling]
             if replica.turns != len(here) or replica.prefills != len(prefilling):
                 raise Bug(f"turns of {replica.name} are miscounted")
@@ -106,9 +112,7 @@ class Scheduler:
             if turn.human:
                 self.service.begin_task(turn.run, self._now_s)
         if not self._placing.replicas:
-            return ev.Admit(
-                turn_id=turn.id, replica=None, reason=ev.Reason.ONLY, uncached_tokens=0, held_s=0.0
-            )
+            return self._let_go(turn, self._now_s)
         choice = self._choose(turn)
         if choice.replica is not None:
             return self._admit(turn, choice, self._now_s)
@@ -123,9 +127,9 @@ class Scheduler:
             return self._placing.anywhere(turn, reason)
         leaders = self._leaders(turn)
         if leaders:
-            warm = max(self._placing.warm(turn).values(), default=0)
             leader, shared = max(leaders.items(), key=lambda one: one[1])
-            if shared > warm:
+            there = max(self._placing.warm(turn, self._prefilling).values(), default=0)
+            if shared - there >= self.policy.shared_tokens:
                 return Choice(None, ev.Reason.SIBLING, home=leader)
         return self._placing.choose(turn, self._now_s, leaders)
 
@@ -136,10 +140,11 @@ class Scheduler:
         found: dict[str, int] = {}
         for share in turn.shares:
             leader = self._prefilling.get(share.session)
-            if leader is None or share.session == turn.session or share.tokens < self.policy.shared_tokens:
+            if leader is None or share.session == turn.session:
                 continue
             flight = self._flights[leader]
-            if flight.warm < share.tokens:
+            computed = share.tokens - flight.warm
+            if computed >= self.policy.shared_tokens and self._replica(flight) is not None:
                 found[flight.replica] = max(found.get(flight.replica, 0), share.tokens)
         return found
 
@@ -171,7 +176,7 @@ class Scheduler:
             replica.spend(choice.evicts)
         flight = _Flight(
             turn,
-            replica.name,
+            replica,
             choice.uncached,
             turn.prompt_tokens - choice.uncached,
             self._now_s,
@@ -186,14 +191,22 @@ class Scheduler:
             held_s=self._now_s - arrived_s,
         )
 
+    def _let_go(self, turn: ev.Turn, arrived_s: float) -> ev.Instruction:
+        """No replica is known: the picker decides, and nothing is followed."""
+        held_s = self._now_s - arrived_s
+        return ev.Admit(
+            turn_id=turn.id, replica=None, reason=ev.Reason.ONLY, uncached_tokens=0, held_s=held_s
+        )
+
     def _begin(self, flight: _Flight) -> None:
-        turn, replica = flight.turn, self._placing.replicas[flight.replica]
+        turn, replica = flight.turn, flight.host
         self._flights[turn.id] = flight
         replica.begin(flight.uncached)
         replica.overflow += flight.overflow
         if turn.side:
             return
         self._prefilling[turn.session] = turn.id
+        self._under_way[turn.session] += 1
         shared = self._shared(turn, replica.name)
         self.ledger.begin(turn.session, replica.name, turn.prompt_tokens, self._now_s, shared)
         others = shared[1] if shared and shared[0] != turn.session else 0
@@ -218,77 +231,87 @@ class Scheduler:
             replica.first_token(flight.uncached, flight.placed_s, self._now_s)
 
     def _ended(self, ended: ev.Ended) -> None:
-        self._first_token(ended.turn_id)
-        flight = self._flights.pop(ended.turn_id, None)
+        flight = self._flights.get(ended.turn_id)
         if flight is None:
             return
-        self._left(flight)
+        self._take(flight)
         turn = flight.turn
         if turn.side:
             return
         cached = flight.warm if ended.cached_tokens is None else ended.cached_tokens
         self.service.charge(turn.run, max(0, ended.prompt_tokens - cached), self._now_s)
-        self.ledger.end(
-            turn.session,
-            flight.replica,
-            ended.prompt_tokens + ended.output_tokens,
-            self._now_s,
-            cached=ended.cached_tokens,
-            expected=flight.warm,
-        )
-        self.absence.away(turn, self._now_s)
-        self._rest(turn.session)
+        if self._replica(flight) is not None:
+            self.ledger.end(
+                turn.session,
+                flight.replica,
+                ended.prompt_tokens + ended.output_tokens,
+                self._now_s,
+                cached=ended.cached_tokens,
+                expected=flight.warm,
+            )
+        self._rest(turn)
 
     def _failed(self, turn_id: str) -> None:
-        if self.waiting.pop(turn_id) is not None:
-            return
-        flight = self._flights.pop(turn_id, None)
-        if flight is None:
-            return
-        self._lead_over(flight)
-        if (replica := self._replica(flight)) is not None:
-            if flight.prefilling:
-                replica.pending -= flight.uncached
-                replica.prefills -= 1
-                replica.decoding += 1
-            self._left(flight)
-        if not flight.turn.side:
-            self.ledger.cancel(flight.turn.session, flight.replica, self._now_s)
-            self.absence.away(flight.turn, self._now_s)
-            self._rest(flight.turn.session)
+        held = self.waiting.pop(turn_id)
+        flight = self._flights.get(turn_id)
+        if held is not None:
+            self._rest(held.turn)
+        elif flight is not None:
+            self._cancel(flight)
+            if not flight.turn.side:
+                self._rest(flight.turn)
 
     def _moved(self, turn_id: str, replica: str) -> None:
         flight = self._flights.get(turn_id)
-        if flight is None or flight.replica == replica or replica not in self._placing.replicas:
+        host = self._placing.replicas.get(replica)
+        if flight is None or host is None or flight.host is host:
             return
-        self._failed(turn_id)
+        self._cancel(flight)
         warm = self._placing.warm(flight.turn).get(replica, 0)
         uncached = flight.turn.prompt_tokens - warm
-        self._begin(_Flight(flight.turn, replica, uncached, warm, self._now_s, overflow=False))
+        self._begin(_Flight(flight.turn, host, uncached, warm, self._now_s, overflow=False))
 
-    def _left(self, flight: _Flight) -> None:
+    def _cancel(self, flight: _Flight) -> None:
+        self._take(flight)
+        if not flight.turn.side and self._replica(flight) is not None:
+            self.ledger.cancel(flight.turn.session, flight.replica, self._now_s)
+
+    def _take(self, flight: _Flight) -> None:
+        """It is not under way any more."""
+        turn = flight.turn
+        del self._flights[turn.id]
+        self._lead_over(flight)
         if (replica := self._replica(flight)) is not None:
-            replica.decoding -= 1
+            replica.leave(flight.uncached if flight.prefilling else None)
             replica.overflow -= flight.overflow
+        if not turn.side:
+            self._under_way[turn.session] -= 1
+            if not self._under_way[turn.session]:
+                del self._under_way[turn.session]
 
-    def _rest(self, session: str) -> None:
-        """Its tokens are idle, unless another turn of it is under way."""
-        if session not in self._prefilling:
-            self.residents.rest(session, self._now_s)
+    def _rest(self, turn: ev.Turn) -> None:
+        """Its session's tokens are idle, unless another turn of it is under way."""
+        if turn.session not in self._under_way:
+            self.absence.away(turn, self._now_s)
+            self.residents.rest(turn.session, self._now_s)
 
     def _lead_over(self, flight: _Flight) -> None:
         if self._prefilling.get(flight.turn.session) == flight.turn.id:
             del self._prefilling[flight.turn.session]
 
     def _replica(self, flight: _Flight) -> Replica | None:
-        return self._placing.replicas.get(flight.replica)
+        """None: it is gone. One that came back under its name has nothing of the flight."""
+        return flight.host if self._placing.replicas.get(flight.replica) is flight.host else None
 
     # What waits
 
     def _overdue(self) -> Iterable[ev.Instruction]:
-        while self._placing.replicas and (held := self.waiting.overdue(self._now_s)) is not None:
+        while (held := self.waiting.overdue(self._now_s)) is not None:
             self.waiting.pop(held.turn.id)
-            yield self._admit(held.turn, self._placing.overflow(held.turn), held.arrived_s)
+            if self._placing.replicas:
+                yield self._admit(held.turn, self._placing.overflow(held.turn), held.arrived_s)
+            else:
+                yield self._let_go(held.turn, held.arrived_s)
 
     def _dispatch(self) -> Iterable[ev.Instruction]:
         """Admit those that can go now, in their order; one that does not fit is passed by."""
@@ -296,7 +319,7 @@ class Scheduler:
             return
         most = self._placing.most_room(self._now_s)
         for held in self.waiting.first(self.policy.lookahead):
-            if held.home is None and held.turn.prompt_tokens > most:
+            if held.home is None and held.turn.prompt_tokens - self.residents.own(held.turn.session) > most:
                 continue
             choice = self._choose(held.turn)
             held.home = choice.home
