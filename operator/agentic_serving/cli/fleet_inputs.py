@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from agentic_serving.cli.fleet_options import MADE_UP
 from agentic_serving.errors import InvalidInput
 from agentic_serving.fleet.profile import StepProfile, parse_profile
 from agentic_serving.fleet.profiles import NAMED, find_profile
@@ -22,6 +23,7 @@ from agentic_serving.simulation.pool import usable_cores
 from agentic_serving.simulation.programs import check_one_block_size, repeated
 from agentic_serving.simulation.setup import Load
 from agentic_serving.workload import Program, read, totals
+from agentic_serving.workload.generate import KINDS, generate
 
 __all__ = ["Inputs", "about", "jobs", "read_inputs", "routing"]
 
@@ -97,6 +99,7 @@ def about(inputs: Inputs, given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "workload": {
             "traces": [str(path) for path in given["traces"]],
+            "kind": given["kind"],
             "half": given["half"],
             "laps": given["laps"],
             "programs": found.programs,
@@ -142,17 +145,22 @@ def _option(name: str) -> str:
 
 
 def _programs(given: Mapping[str, Any]) -> tuple[Program, ...]:
-    wanted = given["sessions"]
-    if not given["traces"]:
-        raise InvalidInput("--trace", "is needed: a file or folder of recorded programs")
+    wanted, kind = given["sessions"], given["kind"]
+    if bool(given["traces"]) == (kind is not None):
+        raise InvalidInput("--trace", "or --workload: give one of the two")
+    if kind is not None and kind not in KINDS:
+        raise InvalidInput("--workload", f"there is no {kind!r}; use one of {', '.join(KINDS)}")
     if wanted is not None and wanted < 1:
         raise InvalidInput("--sessions", "must be at least 1")
-    found = tuple(program for path in given["traces"] for program in read(path))
+    if kind is None:
+        found = tuple(program for path in given["traces"] for program in read(path))
+    else:
+        found = generate(kind, wanted or MADE_UP, given["seed"])
     if given["half"] != "all":
         found = of_half(found, given["half"])
     if not found:
         raise InvalidInput("--half", f"{given['half']}: none of the programs is in it")
-    if wanted is not None and wanted < len(found):
+    if kind is None and wanted is not None and wanted < len(found):
         drawn = set(Random(given["seed"]).sample(range(len(found)), wanted))  # noqa: S311 - a workload, not a secret
         found = tuple(program for i, program in enumerate(found) if i in drawn)
     return repeated(found, given["laps"])

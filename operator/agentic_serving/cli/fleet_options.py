@@ -7,8 +7,12 @@ from typing import Any, TypeVar
 import click
 
 from agentic_serving.api.quantities import parse_duration
+from agentic_serving.workload.generate import KINDS
 
-__all__ = ["equipment_options", "run_options", "seconds", "workload_options"]
+__all__ = ["MADE_UP", "equipment_options", "run_options", "seconds", "workload_options"]
+
+#: Programs that are made up where --sessions does not say how many.
+MADE_UP = 64
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,7 +43,13 @@ def workload_options(function: F) -> F:
             help="File or folder of Claude Code sessions, Mooncake requests or OTel gen_ai spans; repeatable.",
         ),
         click.option(
-            "--sessions", type=int, metavar="N", help="Only so many programs of the trace, drawn by --seed."
+            "--workload", "kind", metavar="KIND", help=f"Made-up programs instead: {', '.join(KINDS)}."
+        ),
+        click.option(
+            "--sessions",
+            type=int,
+            metavar="N",
+            help=f"So many programs: of the trace, drawn by --seed, or made up ({MADE_UP}).",
         ),
         click.option(
             "--half",

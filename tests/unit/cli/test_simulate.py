@@ -48,6 +48,18 @@ def test_traces_with_arrival_times_are_run_as_recorded(call: Call) -> None:
     assert "Arrivals as recorded, 1 times as fast" in done.stdout
 
 
+def test_programs_may_be_made_up_instead(call: Call) -> None:
+    done = call(
+        "simulate", "--workload", "long-horizon", "--sessions", 6, "--replicas", 2, "--cache-tokens", 200_000,
+        "--rate", 0.05, "--policy", "scorers", "--seeds", 1, "--jobs", 1, "-o", "json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["workload"]["kind"] == "long-horizon"
+    assert json.loads(done.stdout)["workload"]["programs"] == 6
+    unknown = call("simulate", "--workload", "poetry", "--cache-tokens", 200_000)
+    assert "--workload: there is no 'poetry'; use one of long-horizon" in f"{unknown.exception}"
+
+
 def test_a_model_on_an_accelerator_says_cache_and_speed(call: Call) -> None:
     done = call(
         "simulate", "--trace", CODE, "--replicas", 2, "--model", "Qwen/Qwen3-8B", "--accelerator", "nvidia-h100",
@@ -81,6 +93,7 @@ def test_a_profile_may_be_a_file(call: Call, tmp_path: Path) -> None:
     [
         (["--demand", "9"], "--demand 9: means"),
         (["--demand", "-1"], "--demand: must be positive"),
+        (["--workload", "long-horizon"], "--trace: or --workload: give one of the two"),
         (["--recorded", "2"], "--recorded: the programs have no arrival times"),
         (["--policy", "best"], "--policy: there is no 'best'"),
         (["--against", "best"], "--against: there is no 'best'"),
