@@ -9,6 +9,9 @@ from typing import Any, Protocol
 from agentic_serving.errors import InvalidInput
 from agentic_serving.workload.generate.fanout import FanOut, Rollouts
 from agentic_serving.workload.generate.longhorizon import LongHorizon
+from agentic_serving.workload.generate.pipeline import Pipeline
+from agentic_serving.workload.generate.reasoning import Reasoning
+from agentic_serving.workload.generate.tree import TreeSearch
 from agentic_serving.workload.types import Program
 
 __all__ = ["KINDS", "generate"]
@@ -23,9 +26,15 @@ KINDS: Mapping[str, type[Any]] = MappingProxyType(
     {
         "long-horizon": LongHorizon,
         "fan-out": FanOut,
+        "tree-search": TreeSearch,
         "rollouts": Rollouts,
+        "pipeline": Pipeline,
+        "reasoning": Reasoning,
     }
 )
+
+#: Nothing of these is a workload too.
+_MAY_BE_ZERO = frozenset({"rejected", "system_tokens", "tools"})
 
 
 def generate(kind: str, n: int, seed: int, **options: object) -> tuple[Program, ...]:
@@ -55,7 +64,7 @@ def generate(kind: str, n: int, seed: int, **options: object) -> tuple[Program, 
 def _check(name: str, value: object) -> None:
     """The first number of a pair (a mean, or the fewest) and single ones are sizes; deviations may be 0."""
     first, *others = value if isinstance(value, tuple) else (value,)
-    if not isinstance(first, (int, float)) or not first > 0:
+    if not isinstance(first, (int, float)) or not (first > 0 or (first == 0 and name in _MAY_BE_ZERO)):
         raise InvalidInput(
             name, f"must be a positive number, or a pair that begins with one, found {value!r}"
         )
