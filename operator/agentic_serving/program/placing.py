@@ -4,7 +4,7 @@ The rules in their order; the first that applies decides.
 1. Most of the prompt is somewhere: there, at once, or as soon as that replica has worked off the prefill before it.
 2. A replica has room for it beside what its sessions will need again: there.
 3. It fits nowhere, but computing again what it evicts is within a replica's recompute budget: there.
-4. It waits. When its hold is over it goes to the overflow replica, whatever that evicts; one replica bears that.
+4. It waits. When its hold is over it goes to the overflow replica, whatever that evicts; no more replicas bear that than needed.
 """
 
 from collections.abc import Container, Iterable, Mapping
@@ -61,12 +61,15 @@ class Placing:
         return self._within_budget(turn, warm, skip, now_s)
 
     def overflow(self, turn: Turn) -> Choice:
-        """Rule 4, second half."""
+        """Rule 4, second half: the replica that bears it already, or a further one if the wait there got too long."""
         warm = self.warm(turn)
-        host = max(
-            self.replicas.values(),
-            key=lambda one: (one.overflow, self.free(one) + self._residents.needs(turn.session, one.name)),
-        )
+        bearing = [one for one in self.replicas.values() if one.overflow]
+        short = [one for one in bearing if one.seconds(one.pending) < self._policy.overflow_queue_s]
+        fresh = [one for one in self.replicas.values() if not one.overflow]
+        if short or not fresh:
+            host = min(short or bearing, key=lambda one: (-one.overflow if short else one.pending, one.name))
+        else:
+            host = max(fresh, key=lambda one: self.free(one) + self._residents.needs(turn.session, one.name))
         return Choice(host, Reason.OVERFLOW, turn.prompt_tokens - warm.get(host.name, 0))
 
     def anywhere(self, turn: Turn, reason: Reason) -> Choice:

@@ -30,6 +30,10 @@ class Policy:
         recompute_budget: of a replica's time, what may be spent on computing again what admissions beyond its room evict.
             Makes holding follow cost: where prefill is fast the budget covers all there is to recompute. Tuning half.
         budget_cap_s: unspent budget.
+        overflow_queue_s: prefill that waits on a replica which takes turns whose hold is over, before a further one takes
+            such turns. With `maxHold`, 5 min, and answers that are being decoded it stays below the 10 minutes after
+            which the OpenAI and Anthropic SDKs give up. Longer is better for the rest: each period of so many seconds
+            every program that does not fit costs one prefill of its whole context.
         shared_tokens: siblings that share less do not wait for each other. A quarter of a step.
         lookahead: so many waiting turns are considered at a time, so that one event costs the same with any queue.
     """
@@ -46,6 +50,7 @@ class Policy:
     warm_share: float = 0.5
     recompute_budget: float = 0.03
     budget_cap_s: float = 30.0
+    overflow_queue_s: float = 200.0
     shared_tokens: int = 2048
     lookahead: int = 64
 

@@ -24,7 +24,12 @@ _SIBLINGS = 32
 
 
 class Hosted:
-    """The policy `agentic`."""
+    """The policy `agentic`.
+
+    Args:
+        share: of every cache, what this router may count on. In a cluster one scheduler is active for all routers of a
+            stack; routers that know nothing of each other's turns are worse off.
+    """
 
     def __init__(
         self,
@@ -32,10 +37,12 @@ class Hosted:
         *,
         max_hold_s: float = 300.0,
         service: Service | None = None,
+        share: float = 1.0,
         on_instruction: Callable[[ev.Instruction], None] | None = None,
     ) -> None:
         self.scheduler = Scheduler(rules, service=service)
         self._max_hold_s = max_hold_s
+        self._share = share
         self._on_instruction = on_instruction
         self._prompts: dict[str, dict[str, Runs]] = {}  # by run, by session: the last prompt
         self._told: set[str] = set()  # turns that wait and were told of
@@ -56,6 +63,10 @@ class Hosted:
             self._tell(self._news, replicas, now_s)
             self._news = None
         found = self._admitted.pop(turn.id, None)
+        if found is not None and not replicas[int(found)].ready:  # it died between the word and the deed
+            self._handle(ev.Failed(turn.id), now_s)
+            self._handle(ev.Arrived(self._turn(turn, replicas[0].block_size)), now_s)
+            found = self._admitted.pop(turn.id, None)
         if found is None:
             return None
         self._told.discard(turn.id)
@@ -94,7 +105,10 @@ class Hosted:
             name = str(one.index)
             if name in ready - self._ready:
                 self._handle(
-                    ev.ReplicaSeen(name=name, capacity_tokens=one.cache_tokens, max_seqs=one.max_seqs), now_s
+                    ev.ReplicaSeen(
+                        name=name, capacity_tokens=int(one.cache_tokens * self._share), max_seqs=one.max_seqs
+                    ),
+                    now_s,
                 )
         for name in sorted(self._ready - ready):
             self._handle(ev.ReplicaGone(name), now_s)
@@ -156,7 +170,8 @@ class Ours:
     def linked(self, setup: Setup, seed: int) -> MakeSeated:
         """Schedulers of one simulation know a run's attained service wherever it was attained."""
         service = Service()
-        return lambda _seat: Hosted(self.rules, max_hold_s=self.max_hold_s, service=service)
+        share = 1 / setup.routers
+        return lambda _seat: Hosted(self.rules, max_hold_s=self.max_hold_s, service=service, share=share)
 
 
 OURS: Mapping[str, Ours] = {"agentic": Ours()}
