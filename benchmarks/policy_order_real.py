@@ -1,12 +1,12 @@
-"""Do policies come out in the order that the simulator says? Three arms on one real vLLM, and the same simulated.
+"""Do policies come out in the order that the simulator says? Four arms on one real vLLM, and the same simulated.
 
     python -m benchmarks.policy_order_real                              20 live sessions, 150 s an arm
     AGENTIC_TRACES=FOLDER python -m benchmarks.policy_order_real --live 10 --seconds 180
 
 Recorded Claude Code sessions without sub-agents, tokens by 1/16 and gaps by 0.06, in a closed loop on one vLLM on the
 CPU with a tiny model and 32,768 KV tokens. "direct" sends every turn at once; the gates keep the queue outside and let
-two turns in: first come first served, or the turn whose task has had the fewest uncached tokens. Both worlds ask the
-same policy objects. Prompts are token ids that repeat as the recorded blocks do. Answers are not fed back: at a
+two turns in: first come first served, or the turn whose task has had the fewest uncached tokens; "agentic" is the program
+scheduler with its parameters scaled as the workload is. Both worlds ask the same policy objects. Prompts are token ids that repeat as the recorded blocks do. Answers are not fed back: at a
 sixteenth they are shorter than a block. Tasks that do not end count with their age; the first fifth is left out.
 """
 
@@ -24,6 +24,7 @@ from pathlib import Path
 from agentic_serving.capacity.runs import Interner, ids
 from agentic_serving.fleet.profiles import find_profile
 from agentic_serving.fleet.types import Limits, Stats, Usage
+from agentic_serving.program.policy import Policy as Rules
 from agentic_serving.simulation import (
     ClosedLoop,
     Ended,
@@ -37,6 +38,7 @@ from agentic_serving.simulation import (
     Workload,
     simulate,
 )
+from agentic_serving.simulation.hosted import Hosted
 from agentic_serving.simulation.metrics import distribution
 from agentic_serving.workload import Program, Turn, read, tasks
 from tests.e2e.localcluster.process import Workplace
@@ -87,10 +89,22 @@ class Gated(Direct):
         self._had[ended.turn.program] = had + ended.usage.computed_tokens + ended.usage.output_tokens
 
 
+#: The scheduler's defaults, tokens and seconds scaled as the workload is.
+_RULES = Rules(
+    small_tokens=8192 // _TOKENS,
+    prefill_tokens=16384 // _TOKENS,
+    shared_tokens=2048 // _TOKENS,
+    return_within_s=200 * _GAPS,
+    keep_s=120 * _GAPS,
+    overflow_queue_s=200 * _GAPS,
+    budget_cap_s=30 * _GAPS,
+)
+
 ARMS: dict[str, Callable[[], Policy]] = {
     "direct": Direct,
     "FCFS, 2 in flight": lambda: Gated(least_uncached=False),
     "least uncached, 2 in flight": lambda: Gated(least_uncached=True),
+    "agentic": lambda: Hosted(_RULES, max_hold_s=300 * _GAPS),
 }
 
 

@@ -55,7 +55,7 @@ _PLANS = {
     "curve": Plan("sketch", (0.5, 1.0, 1.5, 2.0, 2.5, 3.0), {**BASELINES, "agentic": Ours()}),
     "fast": Plan("sketch-fast", (0.5, 1.0, 2.0, 3.0), {**_FEW, "agentic": Ours()}),
     "hold": Plan(
-        "sketch", (2.5,), {f"agentic, {s:g} s": Ours(max_hold_s=s) for s in (30.0, 60.0, 120.0, 300.0, 600.0)}
+        "sketch", (2.5,), {f"agentic, {s:g} s": Ours(max_hold_s=s) for s in (30.0, 60.0, 120.0, 300.0, 600.0, 1e9)}
     ),
     "hints": Plan("sketch", (2.5,), {"agentic": Ours()}),
     "switches": Plan(
