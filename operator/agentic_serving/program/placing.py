@@ -109,8 +109,8 @@ class Placing:
         """No prompt that is longer, and nowhere warm, can be placed now; one that is not may find no room either."""
         most = 0.0
         for one in self.replicas.values():
-            if not one.turns:
-                return inf
+            if not one.turns and self._residents.needed(one.name) < 1:
+                return inf  # nothing is lost there, whatever the length
             room = self.free(one) + one.spare(self._policy, now_s)
             if not one.takes(self._policy.small_tokens + 1, self._policy):
                 room = min(room, self._policy.small_tokens)

@@ -17,7 +17,7 @@ from agentic_serving.program.policy import Policy
 from agentic_serving.program.replicas import Replica
 from agentic_serving.program.residents import Residents
 from agentic_serving.program.service import Service
-from agentic_serving.program.waiting import Held, Waiting
+from agentic_serving.program.waiting import Held, Rank, Waiting
 
 __all__ = ["Scheduler"]
 
@@ -70,7 +70,7 @@ class Scheduler:
         self.residents.advance(self._now_s)
         match event:
             case ev.Arrived(turn):
-                return [*self._overdue(), *self._dispatch(), self._arrived(turn)]
+                return [*self._overdue(), *self._arrived(turn)]
             case ev.FirstToken(turn_id):
                 self._first_token(turn_id)
             case ev.Ended():
@@ -104,7 +104,7 @@ class Scheduler:
 
     # Turns
 
-    def _arrived(self, turn: ev.Turn) -> ev.Instruction:
+    def _arrived(self, turn: ev.Turn) -> Iterable[ev.Instruction]:
         if turn.id in self._flights or turn.id in self.waiting:
             raise Bug(f"turn {turn.id} arrived twice")
         if not turn.side:
@@ -112,11 +112,16 @@ class Scheduler:
             if turn.human:
                 self.service.begin_task(turn.run, self._now_s)
         if not self._placing.replicas:
-            return self._let_go(turn, self._now_s)
+            yield self._let_go(turn, self._now_s)
+            return
+        rank = self.waiting.rank(turn.priority, self._weight(turn))
+        yield from self._dispatch(rank)  # room that came with time alone is first theirs who rank before it
         choice = self._choose(turn)
-        if choice.replica is not None:
-            return self._admit(turn, choice, self._now_s)
-        return self._hold(turn, choice)
+        yield (
+            self._hold(turn, choice, rank)
+            if choice.replica is None
+            else self._admit(turn, choice, self._now_s)
+        )
 
     def _choose(self, turn: ev.Turn) -> Choice:
         if turn.side or not self.policy.hold or turn.max_hold_s <= 0:
@@ -148,8 +153,7 @@ class Scheduler:
                 found[flight.replica] = max(found.get(flight.replica, 0), share.tokens)
         return found
 
-    def _hold(self, turn: ev.Turn, choice: Choice) -> ev.Instruction:
-        rank = self.waiting.rank(turn.priority, self._weight(turn))
+    def _hold(self, turn: ev.Turn, choice: Choice, rank: Rank) -> ev.Instruction:
         held = Held(turn, self._now_s, rank, choice.reason, choice.home)
         self.waiting.add(held)
         home = self.residents.home(turn.session)
@@ -313,12 +317,18 @@ class Scheduler:
             else:
                 yield self._let_go(held.turn, held.arrived_s)
 
-    def _dispatch(self) -> Iterable[ev.Instruction]:
-        """Admit those that can go now, in their order; one that does not fit is passed by."""
+    def _dispatch(self, before: Rank | None = None) -> Iterable[ev.Instruction]:
+        """Admit those that can go now, in their order; one that does not fit is passed by.
+
+        Args:
+            before: only those that rank before this.
+        """
         if not len(self.waiting) or not self._placing.replicas:
             return
         most = self._placing.most_room(self._now_s)
         for held in self.waiting.first(self.policy.lookahead):
+            if before is not None and held.rank > before:
+                return
             if held.home is None and held.turn.prompt_tokens - self.residents.own(held.turn.session) > most:
                 continue
             choice = self._choose(held.turn)

@@ -21,6 +21,7 @@ __all__ = ["OURS", "Hosted", "Ours"]
 
 #: Sessions of a run whose prompts a new session's first prompt is compared with: the latest.
 _SIBLINGS = 32
+_SOON_S = 0.001
 
 
 class Hosted:
@@ -46,12 +47,25 @@ class Hosted:
         self._on_instruction = on_instruction
         self._prompts: dict[str, dict[str, Runs]] = {}  # by run, by session: the last prompt
         self._told: set[str] = set()  # turns that wait and were told of
-        self._admitted: dict[str, str] = {}  # turns that may go, and where to
+        self._admitted: dict[str, str | None] = {}  # turns that may go, and where to; None: anywhere
         self._ready: set[str] = set()
         self._news: list[TurnView] | None = None  # what arrived since the last question
 
     def ready(self, replicas: Sequence[ReplicaView], now_s: float) -> bool:
+        """The first question of every round: tells which replicas came and went."""
+        ready = {str(one.index) for one in replicas if one.ready}
+        if ready != self._ready:
+            before, self._ready = self._ready, ready
+            for name in sorted(before - ready):
+                self._handle(ev.ReplicaGone(name), now_s)
+            for one in replicas:
+                if str(one.index) in ready - before:
+                    self._handle(self._seen(one), now_s)
         return True
+
+    def _seen(self, view: ReplicaView) -> ev.ReplicaSeen:
+        capacity = int(view.cache_tokens * self._share)
+        return ev.ReplicaSeen(name=str(view.index), capacity_tokens=capacity, max_seqs=view.max_seqs)
 
     def order(self, waiting: Sequence[TurnView], now_s: float) -> Sequence[TurnView]:
         """What is new is told with the first question for a place, which brings the replicas."""
@@ -62,15 +76,17 @@ class Hosted:
         if self._news is not None:
             self._tell(self._news, replicas, now_s)
             self._news = None
-        found = self._admitted.pop(turn.id, None)
-        if found is not None and not replicas[int(found)].ready:  # it died between the word and the deed
+        if turn.id not in self._admitted or not self._ready:
+            return None
+        asked = self._admitted.pop(turn.id)
+        if asked not in self._ready:  # it died between the word and the deed, or none was known
             self._handle(ev.Failed(turn.id), now_s)
             self._handle(ev.Arrived(self._turn(turn, replicas[0].block_size)), now_s)
-            found = self._admitted.pop(turn.id, None)
-        if found is None:
+            asked = self._admitted.pop(turn.id, None)
+        if asked is None:
             return None
         self._told.discard(turn.id)
-        return int(found)
+        return int(asked)
 
     def on_first_token(self, turn_id: str, replica: int, now_s: float) -> None:
         self._handle(ev.FirstToken(turn_id), now_s)
@@ -97,22 +113,11 @@ class Hosted:
         self._handle(ev.RunEnded(program), now_s)
 
     def wake_s(self, now_s: float) -> float | None:
+        if self._admitted and self._ready:
+            return now_s + _SOON_S  # admitted after the router had asked about it
         return self.scheduler.wake_s
 
     def _tell(self, news: Sequence[TurnView], replicas: Sequence[ReplicaView], now_s: float) -> None:
-        ready = {str(one.index) for one in replicas if one.ready}
-        for one in replicas:
-            name = str(one.index)
-            if name in ready - self._ready:
-                self._handle(
-                    ev.ReplicaSeen(
-                        name=name, capacity_tokens=int(one.cache_tokens * self._share), max_seqs=one.max_seqs
-                    ),
-                    now_s,
-                )
-        for name in sorted(self._ready - ready):
-            self._handle(ev.ReplicaGone(name), now_s)
-        self._ready = ready
         for view in news:
             self._told.add(view.id)
             self._handle(ev.Arrived(self._turn(view, replicas[0].block_size)), now_s)
@@ -121,7 +126,7 @@ class Hosted:
 
     def _handle(self, event: ev.Event, now_s: float) -> None:
         for instruction in self.scheduler.handle(event, now_s):
-            if isinstance(instruction, ev.Admit) and instruction.replica is not None:
+            if isinstance(instruction, ev.Admit):
                 self._admitted[instruction.turn_id] = instruction.replica
             if self._on_instruction is not None:
                 self._on_instruction(instruction)

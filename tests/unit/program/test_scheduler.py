@@ -133,13 +133,27 @@ def test_what_waits_goes_when_a_run_ends() -> None:
     assert d.drops == [ev.Drop("b1", ("r1",))]
 
 
-def test_what_waits_goes_when_the_last_turn_of_a_replica_ends() -> None:
-    """Its sessions may be back soon; a replica that does nothing is no use to them."""
-    d = full()
-    d.arrive("a.0", 90_000)
+def test_what_waits_goes_when_a_turn_ends_that_was_said_to_be_the_last() -> None:
+    d = Driver(1, STRICT)
+    d.scheduler.absence._trust["default"] = 1.0
+    d.arrive("x.0", 10_000)
+    d.first_token("x.0")
+    d.arrive("b.0", 80_000, declared=ev.Declared(gap_s=None))
+    d.first_token("b.0")
+    d.arrive("a.0", 60_000)
     assert d.waits("a.0")
-    d.end("b1.0")
-    assert d.where("a.0") == "r1"
+    d.end("b.0")
+    assert (d.where("a.0"), d.reason("a.0")) == ("r0", Reason.ROOM)
+
+
+def test_a_prompt_that_fits_nowhere_goes_when_a_replica_has_nothing_to_do_and_nothing_to_keep() -> None:
+    d = Driver(1, STRICT)
+    d.arrive("b.0", 80_000)
+    d.arrive("a.0", 110_000)
+    assert d.waits("a.0")
+    d.end("b.0")
+    d.do(ev.RunEnded("b"))
+    assert d.where("a.0") == "r0"
 
 
 def test_what_waits_goes_to_a_new_replica() -> None:
@@ -216,15 +230,18 @@ def test_a_turn_that_arrives_may_be_the_one_that_ends_anothers_hold() -> None:
     assert d.waits("b.0")
 
 
-def test_a_newcomer_does_not_take_the_room_that_one_waits_for() -> None:
+@pytest.mark.parametrize(("attained", "first"), [(20_000, "a.0"), (0, "c.0")])
+def test_room_that_came_with_time_is_first_theirs_who_rank_first(attained: int, first: str) -> None:
     d = full()
     beside(d)
+    d.scheduler.service.charge("a", 10_000, 0.0)
+    d.scheduler.service.charge("c", attained, 0.0)
     d.arrive("a.0", 50_000)
     d.end("b1.0")
     d.now_s = STRICT.keep_s + 1.0
     d.arrive("c.0", 50_000)
-    assert d.order[-1] == "a.0"
-    assert d.waits("c.0")
+    assert d.order[-1] == first
+    assert d.waits("c.0" if first == "a.0" else "a.0")
 
 
 def test_no_hold_allowed_no_hold() -> None:
@@ -479,8 +496,7 @@ def test_a_held_turn_that_fails_is_forgotten_and_needs_nothing() -> None:
 
 @pytest.mark.parametrize("started", [True, False])
 def test_a_turn_that_fails_makes_room(started: bool) -> None:
-    d = full(n_replicas=1)
-    d.end("b0.0")
+    d = Driver(1, STRICT)
     d.arrive("c.0", 95_000)
     if started:
         d.first_token("c.0")
