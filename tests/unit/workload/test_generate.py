@@ -1,5 +1,6 @@
 """Generated workloads: published moments, what is shared and what is not, and that a fleet can run them."""
 
+from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean, median
 
@@ -9,7 +10,7 @@ from agentic_serving.capacity.runs import blocks, common_blocks
 from agentic_serving.errors import InvalidInput
 from agentic_serving.fleet.profiles import find_profile
 from agentic_serving.fleet.types import Limits
-from agentic_serving.simulation import ClosedLoop, Fleet, Gaps, Setup, Workload, simulate
+from agentic_serving.simulation import ClosedLoop, Fleet, Gaps, Setup, Stacks, Workload, simulate
 from agentic_serving.simulation.baselines import BASELINES
 from agentic_serving.workload import Program, Session
 from agentic_serving.workload.generate import KINDS, freed_tokens, generate
@@ -156,6 +157,22 @@ def test_reviews_follow_code_and_the_planner_ends_the_program() -> None:
     assert 25 <= loops <= 55  # of 100, at 0.4
 
 
+def test_a_pipeline_runs_on_two_stacks() -> None:
+    programs = generate("pipeline", 6, 1, **SMALL["pipeline"])
+    limits = Limits(n_blocks=4_000, block_size=64, max_seqs=16)
+    fleet = Fleet(n_replicas=2, limits=limits, profile=find_profile("sketch"))
+    stacks = Stacks({"fast": replace(fleet, profile=find_profile("sketch-fast"))}, {"coder": "fast"})
+    setup = Setup(fleet=fleet, stacks=stacks, load=ClosedLoop(live=3), gaps=Gaps(), seed=1)
+    workload = Workload(programs, fleet, Gaps(), stacks)
+    result = simulate(workload, setup, lambda seat: BASELINES["scorers"](seat.fleet, 1))
+    assert all(run.finished for run in result.runs)
+    assert {(turn.agent, turn.stack) for turn in result.turns} == {
+        ("planner", ""),
+        ("coder", "fast"),
+        ("reviewer", ""),
+    }
+
+
 def test_reasoning_has_the_moments_of_its_sources() -> None:
     programs = generate("reasoning", 1_500, 1, most_thought_tokens=10**9)
     turns = [turn for program in programs for _, turn in program.turns()]
@@ -219,7 +236,7 @@ def test_what_cannot_be_generated_is_refused(
 
 
 def _repeated(program: Program) -> float:
-    """Prompt tokens that an earlier turn of the session had or answered, of all."""
+    """Prompt tokens that an earlier turn of the session had, of all."""
     session: Session = program.sessions[0]
-    known = sum(a.prompt_tokens for a in session.turns[:-1])
+    known = sum(turn.prompt_tokens for turn in session.turns[:-1])
     return known / sum(t.prompt_tokens for t in session.turns)
