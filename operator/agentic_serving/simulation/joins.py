@@ -38,12 +38,14 @@ class Join:
         shared_tokens: of the prefix that all siblings' first prompts begin with, in whole blocks.
         prefills: by replica, how many siblings' first turns computed more than half of that prefix there; 0 for one
             that was used and always found it. At most 1 is what a fan-out needs.
+        computed_tokens: of that prefix, by all first turns together; less than half of it each counts here too.
     """
 
     latency: Timed
     children: tuple[str, ...]
     shared_tokens: int
     prefills: Mapping[Place, int]
+    computed_tokens: int
 
     @property
     def siblings(self) -> int:
@@ -58,6 +60,7 @@ class JoinSummary:
         latency_s: of all, those that have not joined with their age; `slowdown` is against no contention at all, which
             an unfinished one is part of once it is above 1.
         replicas: that one fan-out used, in the mean.
+        computed_share: of the shared prefixes, what siblings computed, against once on every replica that they used.
         prefills_per_replica: of a fan-out's shared prefix, over all pairs of a fan-out and a replica that it used;
             `prefilled_again` is the share of the pairs where it was more than one.
     """
@@ -66,6 +69,7 @@ class JoinSummary:
     slowdown: Distribution
     unfinished: int
     replicas: float
+    computed_share: float
     prefills_per_replica: Distribution
     prefilled_again: float
 
@@ -92,6 +96,7 @@ def join_summary(found: Iterable[Join]) -> JoinSummary:
     """The figures of some fan-outs."""
     fans = tuple(found)
     pairs = [count for join in fans for count in join.prefills.values()]
+    needed = sum(join.shared_tokens * len(join.prefills) for join in fans)
     return JoinSummary(
         latency_s=distribution(join.latency.took_s for join in fans),
         slowdown=distribution(
@@ -99,6 +104,7 @@ def join_summary(found: Iterable[Join]) -> JoinSummary:
         ),
         unfinished=sum(not join.latency.finished for join in fans),
         replicas=len(pairs) / len(fans) if fans else 0.0,
+        computed_share=sum(join.computed_tokens for join in fans) / needed if needed else 0.0,
         prefills_per_replica=distribution(pairs),
         prefilled_again=sum(count > 1 for count in pairs) / len(pairs) if pairs else 0.0,
     )
@@ -167,6 +173,7 @@ def _join(fan: _Fan, run: Timed, turns: Mapping[str, Mapping[int, TurnRecord]], 
         children=tuple(f"{run.id}/{session}" for session, _ in fan.lasts),
         shared_tokens=fan.shared_tokens,
         prefills=_prefills(firsts, fan.shared_tokens),
+        computed_tokens=sum(_computed(turn, fan.shared_tokens) for turn in firsts),
     )
 
 
@@ -181,9 +188,12 @@ def _prefills(firsts: Iterable[TurnRecord], shared_tokens: int) -> dict[Place, i
             if turn.prefill is None
             else Place(turn.stack, turn.prefill, prefill_only=True)
         )
-        computed = max(0, shared_tokens - turn.cached_tokens)
-        found[place] = found.get(place, 0) + (computed * 2 > shared_tokens)
+        found[place] = found.get(place, 0) + (_computed(turn, shared_tokens) * 2 > shared_tokens)
     return found
+
+
+def _computed(turn: TurnRecord, shared_tokens: int) -> int:
+    return max(0, shared_tokens - turn.cached_tokens)
 
 
 def _script(run: str, fans: Mapping[str, object]) -> str:

@@ -78,7 +78,9 @@ def test_a_prefix_is_prefilled_once_on_each_replica_that_is_used() -> None:
     (join,) = joins(result, workload)
     assert join.shared_tokens == 40
     assert join.prefills == {Place("", 0): 1, Place("", 2): 1}
+    assert join.computed_tokens == 80
     assert join_summary([join]).prefilled_again == 0
+    assert join_summary([join]).computed_share == 1.0
 
 
 @pytest.mark.parametrize(("cached", "prefills"), [(0, 2), (16, 2), (20, 1), (40, 1)])
@@ -89,6 +91,7 @@ def test_a_sibling_that_finds_less_than_half_of_the_prefix_has_prefilled_it_agai
     lost = [replace(one, cached_tokens=cached) if one.id == "p/b/0" else one for one in result.turns]
     (join,) = joins(replace(result, turns=tuple(lost)), workload)
     assert join.prefills == {Place("", 0): prefills}
+    assert join_summary([join]).computed_share == pytest.approx((40 + 40 - cached) / 40)
     assert join_summary([join]).prefilled_again == (prefills > 1)
 
 
