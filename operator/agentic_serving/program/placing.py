@@ -43,6 +43,11 @@ class Placing:
         self._policy = policy
         self._ledger = ledger
         self._residents = residents
+        self._open: list[Replica] | None = None
+
+    def changed(self) -> None:
+        """Turns came to a replica or left it, or there are other replicas."""
+        self._open = None
 
     def choose(self, turn: Turn, now_s: float, busy: Iterable[str] = ()) -> Choice:
         """Rules 1 to 3.
@@ -137,10 +142,23 @@ class Placing:
             return Choice(home, Reason.WARM, missing)
         return Choice(None, Reason.PREFILL, missing, home=home.name)
 
+    def _candidates(self, turn: Turn, warm: Mapping[str, int]) -> Iterable[Replica]:
+        """All that may take it: with many turns and replicas most of either are just not asked."""
+        policy = self._policy
+        if turn.prompt_tokens <= policy.small_tokens:
+            return self.replicas.values()
+        if self._open is None:
+            self._open = [one for one in self.replicas.values() if one.takes(policy.small_tokens + 1, policy)]
+        return (
+            [*self._open, *(self.replicas[name] for name in warm if self.replicas[name] not in self._open)]
+            if warm
+            else self._open
+        )
+
     def _roomy(self, turn: Turn, warm: Mapping[str, int], skip: frozenset[str]) -> Replica | None:
         """Of those with room the one that computes it first, then the emptiest."""
         best: tuple[float, float, str] | None = None
-        for one in self.replicas.values():
+        for one in self._candidates(turn, warm):
             missing = turn.prompt_tokens - warm.get(one.name, 0)
             if one.name in skip or not one.takes(missing, self._policy):
                 continue
@@ -154,7 +172,7 @@ class Placing:
         self, turn: Turn, warm: Mapping[str, int], skip: frozenset[str], now_s: float
     ) -> Choice:
         best: tuple[float, str] | None = None
-        for one in self.replicas.values():
+        for one in self._candidates(turn, warm):
             missing = turn.prompt_tokens - warm.get(one.name, 0)
             if one.name in skip or not one.takes(missing, self._policy):
                 continue

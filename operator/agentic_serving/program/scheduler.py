@@ -205,6 +205,7 @@ class Scheduler:
     def _begin(self, flight: _Flight) -> None:
         turn, replica = flight.turn, flight.host
         self._flights[turn.id] = flight
+        self._placing.changed()
         replica.begin(flight.uncached)
         replica.overflow += flight.overflow
         if turn.side:
@@ -230,6 +231,7 @@ class Scheduler:
         if flight is None or not flight.prefilling:
             return
         flight.prefilling = False
+        self._placing.changed()
         self._lead_over(flight)
         if (replica := self._replica(flight)) is not None:
             replica.first_token(flight.uncached, flight.placed_s, self._now_s)
@@ -284,6 +286,7 @@ class Scheduler:
         """It is not under way any more."""
         turn = flight.turn
         del self._flights[turn.id]
+        self._placing.changed()
         self._lead_over(flight)
         if (replica := self._replica(flight)) is not None:
             replica.leave(flight.uncached if flight.prefilling else None)
@@ -342,6 +345,7 @@ class Scheduler:
 
     def _seen(self, seen: ev.ReplicaSeen) -> None:
         self.ledger.replica(seen.name, seen.capacity_tokens)
+        self._placing.changed()
         known = self._placing.replicas.get(seen.name)
         if known is None:
             self._placing.replicas[seen.name] = Replica(seen.name, seen.max_seqs)
@@ -350,6 +354,7 @@ class Scheduler:
 
     def _gone(self, name: str) -> None:
         self._placing.replicas.pop(name, None)
+        self._placing.changed()
         self.ledger.gone(name)
         self.residents.gone(name)
 
