@@ -43,6 +43,7 @@ class Load:
         self.scheduler = Scheduler()
         self.now_s = 0.0
         self.turns = 0
+        self.n_held = 0  # more than these do not wait: turns end until they are admitted
         self.in_flight: dict[str, ev.Turn] = {}
         self.held: dict[str, ev.Turn] = {}
         self.times: dict[str, list[int]] = {}
@@ -82,7 +83,7 @@ class Load:
         session, known = f"session-{i // 4}-{i}", self.tokens[i]
         side = self.random.random() < 0.02
         self.arrive(session, known + 500, known=known, side=side)
-        while len(self.in_flight) > 2 * self.n_replicas:
+        while len(self.in_flight) > 2 * self.n_replicas or (len(self.held) > self.n_held and self.in_flight):
             self.finish(next(iter(self.in_flight)))
 
     def finish(self, turn_id: str) -> None:
@@ -102,6 +103,7 @@ class Load:
 
     def keep_held(self, n: int) -> None:
         """So many wait: newcomers that fit nowhere."""
+        self.n_held = n
         while len(self.held) < n:
             self.arrive(f"session-x{self.turns}-0", 10_000_000)
 
@@ -109,7 +111,7 @@ class Load:
 def rows(n_sessions: int, n_replicas: int, n_held: int, n_events: int) -> Iterable[Row]:
     """Fill, hold, then measure so many turns at 20 a second and replica."""
     load = Load(n_sessions, n_replicas)
-    load.fill(spread_s=60.0)
+    load.fill(spread_s=n_sessions / (20 * n_replicas))  # as fast as they take turns later
     load.keep_held(n_held)
     load.times.clear()
     for n in range(n_events):
@@ -132,7 +134,7 @@ def bytes_per_session(n_sessions: int, n_replicas: int) -> float:
     load = Load(n_sessions, n_replicas)
     load.times = {}
     before = tracemalloc.get_traced_memory()[0]
-    load.fill(spread_s=60.0)
+    load.fill(spread_s=n_sessions / (20 * n_replicas))  # as fast as they take turns later
     load.times, load.held, load.in_flight = {}, {}, {}
     after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
