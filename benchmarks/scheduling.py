@@ -20,6 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from agentic_serving.fleet.profiles import find_profile
 from agentic_serving.fleet.types import Limits
@@ -30,6 +31,7 @@ from agentic_serving.simulation.grid import Cell, Grid, MakePolicy, run_grid
 from agentic_serving.simulation.halves import of_half
 from agentic_serving.simulation.hints import Hints
 from agentic_serving.simulation.hosted import Ours
+from agentic_serving.simulation.metrics import Distribution, Summary
 from agentic_serving.simulation.oracle import belady
 from agentic_serving.simulation.pool import each, usable_cores
 from agentic_serving.workload import read
@@ -55,7 +57,9 @@ _PLANS = {
     "curve": Plan("sketch", (0.5, 1.0, 1.5, 2.0, 2.5, 3.0), {**BASELINES, "agentic": Ours()}),
     "fast": Plan("sketch-fast", (0.5, 1.0, 2.0, 3.0), {**_FEW, "agentic": Ours()}),
     "hold": Plan(
-        "sketch", (2.5,), {f"agentic, {s:g} s": Ours(max_hold_s=s) for s in (30.0, 60.0, 120.0, 300.0, 600.0, 1e9)}
+        "sketch",
+        (2.5,),
+        {f"agentic, {s:g} s": Ours(max_hold_s=s) for s in (30.0, 60.0, 120.0, 300.0, 600.0, 1e9)},
     ),
     "hints": Plan("sketch", (2.5,), {"agentic": Ours()}),
     "switches": Plan(
@@ -96,9 +100,11 @@ def main() -> None:
         return
     if options.section == "hints":
         setups = {name: replace(setups["2.5"], hints=hints) for name, hints in _HINTS.items()}
-    grid = _run(workload, setups, plan, options)
+    policies = {
+        name: make for name, make in plan.policies.items() if name in (options.policy or plan.policies)
+    }
+    grid = _merged(options.section, _run(workload, setups, policies, options))
     _print(grid, list(setups), list(plan.policies))
-    _save(options, grid)
 
 
 def _options() -> argparse.Namespace:
@@ -109,6 +115,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, default=8)
     parser.add_argument("--hours", type=float, default=3.0, help="simulated time")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--policy", action="append", help="only this one; the others as they were saved")
     parser.add_argument("--jobs", type=int, default=usable_cores())
     options = parser.parse_args()
     if options.traces is None:
@@ -121,8 +128,13 @@ def _setup(workload: Workload, fleet: Fleet, demand: float, hours: float) -> Set
     return Setup(fleet=fleet, load=load, horizon_s=hours * 3600)
 
 
-def _run(workload: Workload, setups: Mapping[str, Setup], plan: Plan, options: argparse.Namespace) -> Grid:
-    total = len(setups) * len(plan.policies) * options.seeds
+def _run(
+    workload: Workload,
+    setups: Mapping[str, Setup],
+    policies: Mapping[str, MakePolicy],
+    options: argparse.Namespace,
+) -> Grid:
+    total = len(setups) * len(policies) * options.seeds
     began_s, done = time.monotonic(), 0
 
     def on_cell(cell: Cell) -> None:
@@ -136,7 +148,7 @@ def _run(workload: Workload, setups: Mapping[str, Setup], plan: Plan, options: a
         )
 
     seeds = range(1, options.seeds + 1)
-    grid = run_grid(workload, setups, plan.policies, seeds, each=each(options.jobs), on_cell=on_cell)
+    grid = run_grid(workload, setups, policies, seeds, each=each(options.jobs), on_cell=on_cell)
     print(file=sys.stderr)
     return grid
 
@@ -193,11 +205,24 @@ def _belady(workload: Workload, setups: Mapping[str, Setup], plan: Plan, seeds: 
                 )
 
 
-def _save(options: argparse.Namespace, grid: Grid) -> None:
+def _merged(section: str, grid: Grid) -> Grid:
+    """With what was saved of other policies before; saved again."""
     _RESULTS.mkdir(exist_ok=True)
-    path = _RESULTS / f"scheduling-{options.section}.json"
-    path.write_text(json.dumps([asdict(cell) for cell in grid.cells], indent=1) + "\n")
-    print(f"\nall figures: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    path = _RESULTS / f"scheduling-{section}.json"
+    saved = [_cell(one) for one in json.loads(path.read_text())] if path.exists() else []
+    fresh = {(cell.policy, cell.load, cell.seed) for cell in grid.cells}
+    kept = [cell for cell in saved if (cell.policy, cell.load, cell.seed) not in fresh]
+    merged = Grid((*kept, *grid.cells))
+    path.write_text(json.dumps([asdict(cell) for cell in merged.cells], indent=1) + "\n")
+    return merged
+
+
+def _cell(data: dict[str, Any]) -> Cell:
+    figures = {
+        name: Distribution(**value) if isinstance(value, dict) else value
+        for name, value in data["summary"].items()
+    }
+    return Cell(policy=data["policy"], load=data["load"], seed=data["seed"], summary=Summary(**figures))
 
 
 if __name__ == "__main__":

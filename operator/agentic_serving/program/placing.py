@@ -14,12 +14,12 @@ from math import inf
 from agentic_serving.program.events import Reason, Turn
 from agentic_serving.program.ledger import Ledger
 from agentic_serving.program.policy import Policy
-from agentic_serving.program.replicas import Replica
+from agentic_serving.program.replicas import Decoding, Replica
 from agentic_serving.program.residents import Residents
 
 __all__ = ["Choice", "Placing"]
 
-#: A turn leaves the replica that has its prefix if it would have its first token in less than half the time elsewhere:
+#: A turn leaves the replica that has its prefix if it would be answered in less than half the time elsewhere:
 #: what it leaves behind has to be computed again.
 _ESCAPE = 2.0
 
@@ -43,6 +43,7 @@ class Placing:
         self._policy = policy
         self._ledger = ledger
         self._residents = residents
+        self.decoding = Decoding()
         self._open: list[Replica] | None = None
 
     def changed(self) -> None:
@@ -123,20 +124,24 @@ class Placing:
         return most
 
     def _home(self, turn: Turn, warm: Mapping[str, int]) -> Replica | None:
-        """The replica that has most of the prompt, if that is most of the prompt."""
-        if not warm:
-            return None
-        name = max(warm, key=lambda one: (warm[one], -self.replicas[one].pending))
-        there = warm[name]
-        missing = turn.prompt_tokens - there
-        small = missing <= self._policy.small_tokens
-        return self.replicas[name] if small or there >= self._policy.warm_share * turn.prompt_tokens else None
+        """Of the replicas that have most of the prompt, the one that answers first."""
+        best: tuple[float, str] | None = None
+        for name, there in warm.items():
+            missing = turn.prompt_tokens - there
+            if missing <= self._policy.small_tokens or there >= self._policy.warm_share * turn.prompt_tokens:
+                key = (self.replicas[name].answers_s(missing, self.decoding), name)
+                best = key if best is None else min(best, key)
+        return None if best is None else self.replicas[best[1]]
 
     def _stay(self, turn: Turn, home: Replica, warm: Mapping[str, int], room: Replica | None) -> Choice:
         missing = turn.prompt_tokens - warm[home.name]
         if room is not None and room is not home:
             missing_there = turn.prompt_tokens - warm.get(room.name, 0)
-            if home.pending + missing > _ESCAPE * (room.pending + missing_there) + self._policy.small_tokens:
+            here_s, there_s = (
+                one.answers_s(tokens, self.decoding)
+                for one, tokens in ((home, missing), (room, missing_there))
+            )
+            if here_s > _ESCAPE * there_s + room.seconds(self._policy.small_tokens):
                 return Choice(room, Reason.ROOM, missing_there)
         if home.takes(missing, self._policy):
             return Choice(home, Reason.WARM, missing)
@@ -164,7 +169,7 @@ class Placing:
                 continue
             free = self.free(one) + self._residents.needs(turn.session, one.name)
             if free >= turn.prompt_tokens or not one.turns:
-                key = (missing + one.pending, -free, one.name)
+                key = (one.answers_s(missing, self.decoding), -free, one.name)
                 best = key if best is None else min(best, key)
         return None if best is None else self.replicas[best[2]]
 

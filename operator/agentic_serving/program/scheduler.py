@@ -36,6 +36,8 @@ class _Flight:
     placed_s: float
     overflow: bool
     prefilling: bool = True
+    first_s: float = 0.0
+    beside: int = 0  # turns there at the first token
 
     @property
     def replica(self) -> str:
@@ -234,12 +236,16 @@ class Scheduler:
         self._placing.changed()
         self._lead_over(flight)
         if (replica := self._replica(flight)) is not None:
+            flight.first_s, flight.beside = self._now_s, replica.turns - 1
             replica.first_token(flight.uncached, flight.placed_s, self._now_s)
 
     def _ended(self, ended: ev.Ended) -> None:
         flight = self._flights.get(ended.turn_id)
         if flight is None:
             return
+        if not flight.prefilling:
+            took_s = self._now_s - flight.first_s
+            self._placing.decoding.learn(flight.beside, ended.output_tokens, took_s)
         self._take(flight)
         turn = flight.turn
         if turn.side:
@@ -332,14 +338,25 @@ class Scheduler:
         for held in self.waiting.first(self.policy.lookahead):
             if before is not None and held.rank > before:
                 return
-            if held.home is None and held.turn.prompt_tokens - self.residents.own(held.turn.session) > most:
+            if self._still(held, most):
                 continue
             choice = self._choose(held.turn)
-            held.home = choice.home
+            held.home, held.reason = choice.home, choice.reason
             if choice.replica is not None:
                 self.waiting.pop(held.turn.id)
                 yield self._admit(held.turn, choice, held.arrived_s)
                 most = self._placing.most_room(self._now_s)
+
+    def _still(self, held: Held, most: float) -> bool:
+        """Nothing that it waits for can have come: cheaper than to choose again, of which there are many."""
+        if held.reason is ev.Reason.SIBLING:
+            return bool(self._leaders(held.turn))
+        if held.turn.prompt_tokens - self.residents.own(held.turn.session) <= most:
+            return False
+        home = self._placing.replicas.get(held.home) if held.home else None
+        return held.home is None or (
+            home is not None and not home.takes(self.policy.small_tokens + 1, self.policy)
+        )
 
     # Replicas and runs
 

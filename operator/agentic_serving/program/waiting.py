@@ -18,8 +18,7 @@ class Held:
     """A turn that waits.
 
     Attributes:
-        home: the replica that has its prefix, which it waits for; None: it waits for room on any.
-        leader: the turn that prefills what it shares, if it waits for that.
+        home: the replica that has its prefix, or where that is being computed; None: it waits for room on any.
     """
 
     turn: Turn
@@ -27,7 +26,6 @@ class Held:
     rank: Rank
     reason: Reason = Reason.NO_ROOM
     home: str | None = None
-    leader: str | None = None
 
     @property
     def deadline_s(self) -> float:

@@ -21,6 +21,8 @@ __all__ = ["OURS", "Hosted", "Ours"]
 
 #: Sessions of a run whose prompts a new session's first prompt is compared with: the latest.
 _SIBLINGS = 32
+#: The session graph names four owners of a prefix; some more make up for the copies that are never on one replica.
+_SHARES = 8
 _SOON_S = 0.001
 
 
@@ -158,6 +160,8 @@ class Hosted:
                 tokens = common_blocks(prompts[session], view.runs) * block_size
                 if tokens:
                     found.append(ev.Share(session, tokens))
+            found.sort(key=lambda share: -share.tokens)
+            del found[_SHARES:]
         prompts[view.session] = view.runs
         return tuple(found)
 
