@@ -9,6 +9,9 @@ from agentic_serving.fleet.types import Stats, Usage
 from agentic_serving.simulation import Ended, ReplicaView, TurnView
 from agentic_serving.simulation.baselines import (
     AffinityFilter,
+    Atlas,
+    Autellix,
+    BurstPrefix,
     ContinuumTTL,
     Gate,
     LeastAttainedService,
@@ -311,3 +314,60 @@ def test_turn_priority_counts_from_one_again_after_an_idle_program_s_turn() -> N
         order.on_finish(ended(view("busy", index=index, at_s=at_s), at_s=at_s))
     waiting = [view("idled", index=4, at_s=201.0), view("busy", index=3, at_s=201.0)]
     assert names(order.order(waiting, 201.0)) == ["busy", "idled"]
+
+
+def test_turn_priority_lets_half_a_turn_go_for_a_second_of_waiting() -> None:
+    order = TurnPriority()
+    for index in range(4):
+        order.on_finish(ended(view("deep", index=index, at_s=0.0), at_s=1.0))
+    for new_s, expected in ((3.0, ["deep", "new"]), (1.0, ["new", "deep"])):
+        waiting = [view("new", at_s=new_s), view("deep", index=4, at_s=10.0)]
+        assert names(order.order(waiting, 10.0)) == expected
+
+
+def test_bursts_of_one_prompt_wait_for_their_window_and_go_together() -> None:
+    policy, views = BurstPrefix(prefill_tokens_per_s=100.0), [replica(0), replica(1)]
+    burst = [view(name, first=100, n_blocks=20) for name in ("a", "b", "c")]
+    pair = [view(name, first=500, at_s=0.05) for name in ("d", "e")]
+    assert set(offer(policy, burst, views, 0.0).values()) == {None}
+    assert set(offer(policy, burst + pair, views, 0.05).values()) == {None}
+    assert policy.wake_s(0.05) == pytest.approx(0.1)
+    placed = offer(policy, burst + pair, views, 0.1)
+    assert placed == {"a/0": 0, "b/0": 0, "c/0": 0, "d/0": 1, "e/0": 1}
+
+
+def test_a_burst_goes_where_its_prompt_already_is() -> None:
+    policy, views = BurstPrefix(prefill_tokens_per_s=100.0), [replica(0), replica(1)]
+    other, first = view("other", first=900), view("first", first=100, n_blocks=20)
+    offer(policy, [other, first], views, 0.0)
+    assert offer(policy, [other, first], views, 0.1) == {"other/0": 0, "first/0": 1}
+    burst = [view(name, first=100, n_blocks=20, at_s=1.0) for name in ("a", "b")]
+    offer(policy, burst, views, 1.0)
+    assert set(offer(policy, burst, views, 1.1).values()) == {1}
+
+
+def test_atlas_counts_the_critical_path_and_promotes_the_starved() -> None:
+    order = Atlas(prefill_tokens_per_s=100.0, beta=10.0)
+    siblings = [replace(view("wide", tokens=300), id=f"wide/{i}") for i in range(2)]
+    deep = [view("deep", index=i, tokens=300) for i in range(2)]
+    order.order(siblings, 0.0)
+    for turn in siblings:  # 3 s each, side by side
+        order.on_finish(ended(turn, at_s=3.0))
+    for turn in deep:  # 3 s each, one after the other
+        order.order([turn], 0.0)
+        order.on_finish(ended(turn, at_s=3.0))
+    waiting = [view("deep", index=2, at_s=3.0), view("wide", index=2, at_s=4.0)]
+    assert names(order.order(waiting, 4.0)) == ["wide", "deep"]
+    assert names(order.order(waiting, 70.0)) == ["deep", "wide"]  # both have waited ten times their service
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [(2_048, 1), (2_049, None)],
+    ids=["short ones go anywhere", "others wait for home"],
+)
+def test_autellix_pins_programs_but_for_short_prompts(tokens: int, expected: int | None) -> None:
+    policy = Autellix(prefill_tokens_per_s=100.0, gate=Gate(engine_queue=1))
+    assert offer(policy, [view("a", tokens=3_000)], [replica(0), replica(1)], 0.0) == {"a/0": 0}
+    busy = [replica(0, turns=3, waiting=1), replica(1)]
+    assert offer(policy, [view("a", index=1, tokens=tokens)], busy, 1.0) == {"a/1": expected}

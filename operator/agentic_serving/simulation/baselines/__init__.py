@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from agentic_serving.simulation.baselines.autellix import Atlas, Autellix, HomeReplica
+from agentic_serving.simulation.baselines.burst import BurstPrefix
 from agentic_serving.simulation.baselines.continuum import ContinuumTTL
 from agentic_serving.simulation.baselines.ledger import ThunderLedger
 from agentic_serving.simulation.baselines.orders import LeastAttainedService, TurnPriority
@@ -16,9 +18,13 @@ from agentic_serving.simulation.views import Policy
 __all__ = [
     "BASELINES",
     "AffinityFilter",
+    "Atlas",
+    "Autellix",
     "Baseline",
+    "BurstPrefix",
     "ContinuumTTL",
     "Gate",
+    "HomeReplica",
     "LeastAttainedService",
     "LeastLoad",
     "RoundRobin",
@@ -50,6 +56,13 @@ _MAKERS: Mapping[str, Callable[[Fleet, int], Policy]] = MappingProxyType(
         "scorers": lambda _fleet, seed: Routed(Scorers(seed=seed)),
         "affinity-filter": lambda fleet, _seed: Routed(
             AffinityFilter(prefill_tokens_per_s=prefill_tokens_per_s(fleet))
+        ),
+        "burst-prefix": lambda fleet, _seed: BurstPrefix(prefill_tokens_per_s=prefill_tokens_per_s(fleet)),
+        "autellix": lambda fleet, _seed: Autellix(
+            prefill_tokens_per_s=prefill_tokens_per_s(fleet), gate=_LLMD_GATE
+        ),
+        "autellix-short": lambda fleet, _seed: Autellix(
+            prefill_tokens_per_s=prefill_tokens_per_s(fleet), gate=_SHORT_GATE
         ),
         "las": lambda _fleet, seed: Routed(Scorers(seed=seed), LeastAttainedService(), _LLMD_GATE),
         "las-short": lambda _fleet, seed: Routed(Scorers(seed=seed), LeastAttainedService(), _SHORT_GATE),

@@ -68,11 +68,12 @@ class LeastAttainedService:
 class TurnPriority:
     """`strategy: turn-priority` (pull request 2116): turns so far + weight * seconds its head waits, highest first.
 
-    A program that was idle for 120 s starts again at turn 1. Weight 0.05 per second; the merged default of
-    `turnPriorityTimeWeight` is not certain (0.5 in another reading), so it is a parameter.
+    A program that was idle for 120 s starts again at turn 1 (`turnPriorityInactivitySeconds`). One second of waiting is
+    worth half a turn: the plugin's README has `turnPriorityTimeWeight` 0.5, and argues against the 0.05 that the pull
+    request began with (b1f8cce): within a request's 60 s in the queue a newcomer could then make up for three turns only.
     """
 
-    def __init__(self, *, wait_weight: float = 0.05, idle_s: float = 120.0) -> None:
+    def __init__(self, *, wait_weight: float = 0.5, idle_s: float = 120.0) -> None:
         self._wait_weight = wait_weight
         self._idle_s = idle_s
         self._turns: dict[str, tuple[int, float]] = {}  # program → (turns that ended, last end)

@@ -89,7 +89,7 @@ class AffinityFilter:
     def choose(self, turn: TurnView, open_: Sequence[ReplicaView], now_s: float) -> ReplicaView:
         of = self._index.shares(turn.runs, open_)
         shares = {one.index: share for one, share in zip(open_, of, strict=True)}
-        sticky = [one for one in open_ if shares[one.index] >= self._threshold]
+        sticky = self.sticky(turn, open_, shares)
         found = self._least(open_)
         if sticky:
             kept = self._least(sticky)
@@ -101,6 +101,12 @@ class AffinityFilter:
         self._charged[turn.id] = charge
         self._index.add(turn.runs, found)
         return found
+
+    def sticky(
+        self, turn: TurnView, open_: Sequence[ReplicaView], shares: dict[int, float]
+    ) -> list[ReplicaView]:
+        """Replicas that the filter keeps."""
+        return [one for one in open_ if shares[one.index] >= self._threshold]
 
     def on_finish(self, ended: Ended) -> None:
         self._load[ended.replica] -= self._charged.pop(ended.turn.id)
