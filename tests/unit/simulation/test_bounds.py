@@ -49,11 +49,17 @@ def recorded() -> tuple[list[Program], Fleet]:
     return sorted(read(_TRACE), key=_n_turns)[:12], small(2, 64, 400_000)
 
 
+def crowded() -> tuple[list[Program], Fleet]:
+    """No gaps, and far more at once than two replicas take: the work decides."""
+    made = [chain(f"p{i}", turn(0, 5 + i, output=4), turn(1, 9 + i, output=4)) for i in range(24)]
+    return made, fleet(2, n_blocks=100, max_seqs=4)
+
+
 def _n_turns(one: Program) -> int:
     return sum(1 for _ in one.turns())
 
 
-@pytest.mark.parametrize("made", [generated, recorded], ids=lambda made: made.__name__)
+@pytest.mark.parametrize("made", [generated, recorded, crowded], ids=lambda made: made.__name__)
 def test_no_policy_beats_the_bound(made: object) -> None:
     assert callable(made)
     programs, fleet_ = made()
