@@ -371,3 +371,16 @@ def test_autellix_pins_programs_but_for_short_prompts(tokens: int, expected: int
     assert offer(policy, [view("a", tokens=3_000)], [replica(0), replica(1)], 0.0) == {"a/0": 0}
     busy = [replica(0, turns=3, waiting=1), replica(1)]
     assert offer(policy, [view("a", index=1, tokens=tokens)], busy, 1.0) == {"a/1": expected}
+
+
+@pytest.mark.parametrize(
+    ("decay", "expected"), [(True, 0), (False, None)], ids=["the paper's", "the source's"]
+)
+def test_ledger_counts_programs_whose_tools_run_in_full_without_decay(
+    *, decay: bool, expected: int | None
+) -> None:
+    ledger, views = ThunderLedger(decay=decay), [replica(0, tokens=1_000)]
+    away = view("away", tokens=600)
+    offer(ledger, [away], views, 0.0)
+    ledger.on_finish(ended(away, at_s=1.0))
+    assert offer(ledger, [view("new", at_s=9.0, tokens=600)], views, 9.0) == {"new/0": expected}

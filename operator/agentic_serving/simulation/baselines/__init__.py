@@ -69,6 +69,7 @@ _MAKERS: Mapping[str, Callable[[Fleet, int], Policy]] = MappingProxyType(
         "turn-priority": lambda _fleet, seed: Routed(Scorers(seed=seed), TurnPriority(), _LLMD_GATE),
         "turn-priority-short": lambda _fleet, seed: Routed(Scorers(seed=seed), TurnPriority(), _SHORT_GATE),
         "thunder-ledger": lambda _fleet, _seed: ThunderLedger(),
+        "thunder-ledger-plain": lambda _fleet, _seed: ThunderLedger(decay=False),
         "continuum-ttl": lambda fleet, _seed: ContinuumTTL(prefill_tokens_per_s=prefill_tokens_per_s(fleet)),
     }
 )

@@ -2,14 +2,16 @@
 
 Source: ThunderAgent (arXiv:2602.13692) and its router.py at github.com/ThunderAgent-org/ThunderAgent, a7eef77. Per
 replica, capacity is what the engine's cache holds; a program counts with the tokens of its last call while it is being
-served (reasoning), with those times `acting_weight` while a tool runs, or times 2^-t (t seconds since its last answer)
-when programs are resumed; 100 tokens are added for each program.
+served (reasoning), with those times `acting_weight` while a tool runs; 100 tokens are added for each program. With `decay`
+(`--use-acting-token-decay`: off unless asked for, on in the paper) it counts times 2^-t, t seconds since its last answer,
+when programs are resumed.
 - resume, whenever something changed or 5 s passed: waiting programs in the order of `_restore_rank` for as long as they fit the sum of what is free, each on the
   replica that has most free (its KV counts as lost);
 - pause, every 5 s: while a replica is over, the smallest acting program of it; else the smallest reasoning one is marked and
   pauses at its next tool boundary.
 A program that waited 1,800 s is resumed in any case. Left out: the count of tokens shared between programs, which the
-paper reads from the engine: sessions here share nothing but within a program. Added: a program's sub-agents count with it
+paper reads from the engine and the source never updates. In its favour: programs are resumed at once and not only every 5 s,
+and no more reasoning ones are marked than needed (the source marks all, since those marked do not count as free). Added: a program's sub-agents count with it
 until its root goes on alone, and a program that is larger than a cache may run on an empty replica.
 """
 
@@ -56,11 +58,13 @@ class ThunderLedger:
         overhead_tokens: int = 100,
         acting_weight: float = 1.0,
         force_s: float = 1800.0,
+        decay: bool = True,
     ) -> None:
         self._period_s = period_s
         self._overhead = overhead_tokens
         self._acting_weight = acting_weight
         self._force_s = force_s
+        self._decay = decay
         self._programs: dict[str, _Program] = {}
         self._seen: set[str] = set()  # turns that wait
         self._planned = True  # resuming was thought about in this round of placing
@@ -175,7 +179,7 @@ class ThunderLedger:
         asking = [one for one in self._programs.values() if one.replica is None and one.asking]
         if not asking or not replicas:
             return
-        free = self._free(replicas, now_s, decayed=True)
+        free = self._free(replicas, now_s, decayed=self._decay)
         total = sum(max(value, 0.0) for value in free.values())
         for program in sorted(asking, key=_restore_rank):
             need = program.size + self._overhead
