@@ -38,7 +38,7 @@ from agentic_serving.workload import read
 
 _BLOCK = 64  # the trace's
 _RESULTS = Path(__file__).parent / "results"
-_LEDGER = "thunder-ledger"
+_LEDGER = "thunder-ledger-plain"  # the stronger of the two forms
 _METRICS = ("task_s.mean", "task_s.p50", "task_s.p95", "task_s.p99")
 
 
@@ -52,7 +52,10 @@ class Plan:
     hints: Hints | None = None
 
 
-_FEW = {name: BASELINES[name] for name in ("scorers", "affinity-filter", "session-affinity", _LEDGER)}
+_FEW = {
+    name: BASELINES[name]
+    for name in ("scorers", "affinity-filter", "session-affinity", "thunder-ledger", _LEDGER)
+}
 _PLANS = {
     "curve": Plan("sketch", (0.5, 1.0, 1.5, 2.0, 2.5, 3.0), {**BASELINES, "agentic": Ours()}),
     "fast": Plan("sketch-fast", (0.5, 1.0, 2.0, 3.0), {**_FEW, "agentic": Ours()}),
@@ -176,7 +179,7 @@ def _print(grid: Grid, loads: Sequence[str], policies: Sequence[str]) -> None:
     for load in loads:
         for metric in _METRICS:
             best = min(
-                (name for name in others if name != _LEDGER),
+                (name for name in others if not name.startswith("thunder")),
                 key=lambda name: _mean(grid, metric, name, load),
             )
             gains = [grid.gain(metric, policy="agentic", against=one, load=load) for one in (best, _LEDGER)]

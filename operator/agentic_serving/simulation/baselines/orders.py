@@ -71,6 +71,7 @@ class TurnPriority:
     A program that was idle for 120 s starts again at turn 1 (`turnPriorityInactivitySeconds`). One second of waiting is
     worth half a turn: the plugin's README has `turnPriorityTimeWeight` 0.5, and argues against the 0.05 that the pull
     request began with (b1f8cce): within a request's 60 s in the queue a newcomer could then make up for three turns only.
+    llm-d's guide still names 0.05 as the default: sources disagree, so it is a parameter.
     """
 
     def __init__(self, *, wait_weight: float = 0.5, idle_s: float = 120.0) -> None:
