@@ -221,7 +221,7 @@ def _merged(section: str, grid: Grid) -> Grid:
 
 
 def _cell(data: dict[str, Any]) -> Cell:
-    figures = {
+    figures: dict[str, Any] = {
         name: Distribution(**value) if isinstance(value, dict) else value
         for name, value in data["summary"].items()
     }
