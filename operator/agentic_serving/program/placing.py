@@ -117,6 +117,8 @@ class Placing:
         for one in self.replicas.values():
             if not one.turns and self._residents.needed(one.name) < 1:
                 return inf  # nothing is lost there, whatever the length
+            if one.turns >= one.max_seqs:
+                continue
             room = self.free(one) + one.spare(self._policy, now_s)
             if not one.takes(self._policy.small_tokens + 1, self._policy):
                 room = min(room, self._policy.small_tokens)
