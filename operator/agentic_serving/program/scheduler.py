@@ -4,13 +4,12 @@ What it decides is in `placing` (where, or why not yet), `waiting` and `service`
 caches is needed); this module keeps them in step. An event costs the same whatever the number of live sessions.
 """
 
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from agentic_serving.errors import Bug
 from agentic_serving.program import events as ev
 from agentic_serving.program.absence import Absence
+from agentic_serving.program.flights import Flight, Flights
 from agentic_serving.program.ledger import Ledger
 from agentic_serving.program.placing import Choice, Placing
 from agentic_serving.program.policy import Policy
@@ -25,25 +24,6 @@ __all__ = ["Scheduler"]
 _TICK_S = 1.0
 
 
-@dataclass(slots=True)
-class _Flight:
-    """A turn on its way."""
-
-    turn: ev.Turn
-    host: Replica
-    uncached: int  # as expected
-    warm: int
-    placed_s: float
-    overflow: bool
-    prefilling: bool = True
-    first_s: float = 0.0
-    beside: int = 0  # turns there at the first token
-
-    @property
-    def replica(self) -> str:
-        return self.host.name
-
-
 class Scheduler:
     """One per stack. `now_s` never goes back: an earlier one counts as the latest."""
 
@@ -55,9 +35,7 @@ class Scheduler:
         self.service = service or Service()
         self.residents = Residents(self._look)
         self._placing = Placing(self.policy, self.ledger, self.residents)
-        self._flights: dict[str, _Flight] = {}
-        self._prefilling: dict[str, str] = {}  # session → its turn that has no first token yet
-        self._under_way: Counter[str] = Counter()  # turns in flight, by session
+        self._flights = Flights(self._placing, self.ledger, self.residents)
         self._now_s = 0.0
 
     @property
@@ -74,7 +52,7 @@ class Scheduler:
             case ev.Arrived(turn):
                 return [*self._overdue(), *self._arrived(turn)]
             case ev.FirstToken(turn_id):
-                self._first_token(turn_id)
+                self._flights.first_token(turn_id, self._now_s)
             case ev.Ended():
                 self._ended(event)
             case ev.Failed(turn_id):
@@ -96,13 +74,7 @@ class Scheduler:
         self.ledger.check()
         self.residents.check()
         self.waiting.check()
-        for replica in self._placing.replicas.values():
-            here = [one for one in self._flights.values() if one.host is replica]
-            prefilling = [one for one in here if one.prefilling]
-            if replica.turns != len(here) or replica.prefills != len(prefilling):
-                raise Bug(f"turns of {replica.name} are miscounted")
-            if replica.pending != sum(one.uncached for one in prefilling):
-                raise Bug(f"prefill of {replica.name} is miscounted")
+        self._flights.check()
 
     # Turns
 
@@ -135,25 +107,14 @@ class Scheduler:
         leaders = self._leaders(turn)
         if leaders:
             leader, shared = max(leaders.items(), key=lambda one: one[1])
-            there = max(self._placing.warm(turn, self._prefilling).values(), default=0)
+            there = max(self._placing.warm(turn, self._flights.computing).values(), default=0)
             if shared - there >= self.policy.shared_tokens:
                 return Choice(None, ev.Reason.SIBLING, home=leader)
         return self._placing.choose(turn, self._now_s, leaders)
 
     def _leaders(self, turn: ev.Turn) -> dict[str, int]:
-        """Replicas where another session computes now what this one shares with it, and how much that is."""
-        if not self.policy.stagger:
-            return {}
-        found: dict[str, int] = {}
-        for share in turn.shares:
-            leader = self._prefilling.get(share.session)
-            if leader is None or share.session == turn.session:
-                continue
-            flight = self._flights[leader]
-            computed = share.tokens - flight.warm
-            if computed >= self.policy.shared_tokens and self._replica(flight) is not None:
-                found[flight.replica] = max(found.get(flight.replica, 0), share.tokens)
-        return found
+        """Replicas where what this one shares is being computed, and how much that is."""
+        return self._flights.leaders(turn, self.policy.shared_tokens) if self.policy.stagger else {}
 
     def _hold(self, turn: ev.Turn, choice: Choice, rank: Rank) -> ev.Instruction:
         held = Held(turn, self._now_s, rank, choice.reason, choice.home)
@@ -180,15 +141,9 @@ class Scheduler:
             raise Bug("an admitted turn has a replica")
         if choice.reason is ev.Reason.BUDGET:
             replica.spend(choice.evicts)
-        flight = _Flight(
-            turn,
-            replica,
-            choice.uncached,
-            turn.prompt_tokens - choice.uncached,
-            self._now_s,
-            choice.reason is ev.Reason.OVERFLOW,
-        )
-        self._begin(flight)
+        warm = turn.prompt_tokens - choice.uncached
+        overflow = choice.reason is ev.Reason.OVERFLOW
+        self._flights.begin(Flight(turn, replica, choice.uncached, warm, self._now_s, overflow), self._now_s)
         return ev.Admit(
             turn_id=turn.id,
             replica=replica.name,
@@ -204,41 +159,6 @@ class Scheduler:
             turn_id=turn.id, replica=None, reason=ev.Reason.ONLY, uncached_tokens=0, held_s=held_s
         )
 
-    def _begin(self, flight: _Flight) -> None:
-        turn, replica = flight.turn, flight.host
-        self._flights[turn.id] = flight
-        self._placing.changed()
-        replica.begin(flight.uncached)
-        replica.overflow += flight.overflow
-        if turn.side:
-            return
-        self._prefilling[turn.session] = turn.id
-        self._under_way[turn.session] += 1
-        shared = self._shared(turn, replica.name)
-        self.ledger.begin(turn.session, replica.name, turn.prompt_tokens, self._now_s, shared)
-        others = shared[1] if shared and shared[0] != turn.session else 0
-        self.residents.use(turn.session, replica.name, turn.prompt_tokens - others)
-
-    def _shared(self, turn: ev.Turn, replica: str) -> tuple[str, int] | None:
-        """What of the prompt is another session's as well, or all that goes on of this session's own."""
-        best: tuple[str, int] | None = None
-        for share in turn.shares:
-            there = min(share.tokens, self.ledger.warm(share.session, replica))
-            if there > (best[1] if best else 0):
-                best = (share.session, there)
-        return best
-
-    def _first_token(self, turn_id: str) -> None:
-        flight = self._flights.get(turn_id)
-        if flight is None or not flight.prefilling:
-            return
-        flight.prefilling = False
-        self._placing.changed()
-        self._lead_over(flight)
-        if (replica := self._replica(flight)) is not None:
-            flight.first_s, flight.beside = self._now_s, replica.turns - 1
-            replica.first_token(flight.uncached, flight.placed_s, self._now_s)
-
     def _ended(self, ended: ev.Ended) -> None:
         flight = self._flights.get(ended.turn_id)
         if flight is None:
@@ -246,13 +166,13 @@ class Scheduler:
         if not flight.prefilling:
             took_s = self._now_s - flight.first_s
             self._placing.decoding.learn(flight.beside, ended.output_tokens, took_s)
-        self._take(flight)
+        self._flights.land(flight)
         turn = flight.turn
         if turn.side:
             return
         cached = flight.warm if ended.cached_tokens is None else ended.cached_tokens
         self.service.charge(turn.run, max(0, ended.prompt_tokens - cached), self._now_s)
-        if self._replica(flight) is not None:
+        if self._flights.known(flight):
             self.ledger.end(
                 turn.session,
                 flight.replica,
@@ -269,7 +189,7 @@ class Scheduler:
         if held is not None:
             self._rest(held.turn)
         elif flight is not None:
-            self._cancel(flight)
+            self._flights.cancel(flight, self._now_s)
             if not flight.turn.side:
                 self._rest(flight.turn)
 
@@ -278,43 +198,17 @@ class Scheduler:
         host = self._placing.replicas.get(replica)
         if flight is None or host is None or flight.host is host:
             return
-        self._cancel(flight)
+        self._flights.cancel(flight, self._now_s)
         warm = self._placing.warm(flight.turn).get(replica, 0)
         uncached = flight.turn.prompt_tokens - warm
-        self._begin(_Flight(flight.turn, host, uncached, warm, self._now_s, overflow=False))
-
-    def _cancel(self, flight: _Flight) -> None:
-        self._take(flight)
-        if not flight.turn.side and self._replica(flight) is not None:
-            self.ledger.cancel(flight.turn.session, flight.replica, self._now_s)
-
-    def _take(self, flight: _Flight) -> None:
-        """It is not under way any more."""
-        turn = flight.turn
-        del self._flights[turn.id]
-        self._placing.changed()
-        self._lead_over(flight)
-        if (replica := self._replica(flight)) is not None:
-            replica.leave(flight.uncached if flight.prefilling else None)
-            replica.overflow -= flight.overflow
-        if not turn.side:
-            self._under_way[turn.session] -= 1
-            if not self._under_way[turn.session]:
-                del self._under_way[turn.session]
+        moved = Flight(flight.turn, host, uncached, warm, self._now_s, overflow=False)
+        self._flights.begin(moved, self._now_s)
 
     def _rest(self, turn: ev.Turn) -> None:
         """Its session's tokens are idle, unless another turn of it is under way."""
-        if turn.session not in self._under_way:
+        if not self._flights.under_way(turn.session):
             self.absence.away(turn, self._now_s)
             self.residents.rest(turn.session, self._now_s)
-
-    def _lead_over(self, flight: _Flight) -> None:
-        if self._prefilling.get(flight.turn.session) == flight.turn.id:
-            del self._prefilling[flight.turn.session]
-
-    def _replica(self, flight: _Flight) -> Replica | None:
-        """None: it is gone. One that came back under its name has nothing of the flight."""
-        return flight.host if self._placing.replicas.get(flight.replica) is flight.host else None
 
     # What waits
 

@@ -168,9 +168,9 @@ class Host(RuleBasedStateMachine):
             assert (replica.pending, replica.turns, replica.overflow) == (0, 0, 0)
         left = (len(s.absence), len(s.residents), len(s.service), len(s.waiting))
         assert left == (0, 0, 0, 0)
-        assert not s._flights
-        assert not s._prefilling
-        assert not s._under_way
+        assert not len(s._flights)
+        assert not s._flights._computing
+        assert not s._flights._under_way
         assert all(not s.ledger.where(f"s{one}") for one in range(12))
 
 
