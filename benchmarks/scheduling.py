@@ -107,7 +107,8 @@ def main() -> None:
         name: make for name, make in plan.policies.items() if name in (options.policy or plan.policies)
     }
     grid = _merged(options.section, _run(workload, setups, policies, options))
-    _print(grid, list(setups), list(plan.policies))
+    known = {cell.policy for cell in grid.cells}
+    _print(grid, list(setups), [name for name in plan.policies if name in known])
 
 
 def _options() -> argparse.Namespace:
