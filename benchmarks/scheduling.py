@@ -108,7 +108,10 @@ def main() -> None:
     }
     grid = _merged(options.section, _run(workload, setups, policies, options))
     known = {cell.policy for cell in grid.cells}
-    _print(grid, list(setups), [name for name in plan.policies if name in known])
+    policies_known = [name for name in plan.policies if name in known]
+    _print(grid, list(setups), policies_known)
+    if options.plot is not None:
+        _plot(grid, list(setups), policies_known, options.plot)
 
 
 def _options() -> argparse.Namespace:
@@ -120,6 +123,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--hours", type=float, default=3.0, help="simulated time")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--policy", action="append", help="only this one; the others as they were saved")
+    parser.add_argument("--plot", type=Path, help="a picture of completion over load, PNG or SVG")
     parser.add_argument("--jobs", type=int, default=usable_cores())
     options = parser.parse_args()
     if options.traces is None:
@@ -186,6 +190,25 @@ def _print(grid: Grid, loads: Sequence[str], policies: Sequence[str]) -> None:
             gains = [grid.gain(metric, policy="agentic", against=one, load=load) for one in (best, _LEDGER)]
             cells = " | ".join(f"{gain.mean:.2f} [{gain.low:.2f}, {gain.high:.2f}]" for gain in gains)
             print(f"| {load} | {metric} | {best} | {cells} |")
+
+
+def _plot(grid: Grid, loads: Sequence[str], policies: Sequence[str], path: Path) -> None:
+    """Completion over load, a panel for each metric; ours is the thick line."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+    for metric, panel in zip(_METRICS, axes.flat, strict=True):
+        for policy in policies:
+            values = [_mean(grid, metric, policy, load) for load in loads]
+            ours = {"lw": 3, "color": "black"} if policy == "agentic" else {"lw": 1}
+            panel.plot([float(load) for load in loads], values, marker="o", ms=3, label=policy, **ours)
+        panel.set(
+            title=f"task completion, {metric.removeprefix('task_s.')}, s",
+            xlabel="demand / KV capacity",
+            yscale="log",
+        )
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    figure.savefig(path, dpi=80)
 
 
 def _mean(grid: Grid, metric: str, policy: str, load: str) -> float:
