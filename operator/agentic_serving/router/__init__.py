@@ -1,0 +1,1 @@
+"""The program scheduler in the request path: hosts `program/` behind Envoy."""
