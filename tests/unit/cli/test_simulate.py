@@ -134,7 +134,13 @@ def test_ctrl_c_leaves_a_report_of_what_is_done(tmp_path: Path) -> None:
         "TTY_INTERACTIVE": "1",
     }  # rich: draw the bar into the pipe
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # What is started in the background of a script, such as CI, inherits a SIGINT that is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
         seen = ""
