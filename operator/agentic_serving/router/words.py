@@ -172,7 +172,12 @@ Cause = Literal["Evicted", "OtherReplica", "Compaction", "Edit", "DroppedReasoni
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Came:
-    """A model call, attributed. `parent`: the session that started this one; `shared`: tokens known from other sessions."""
+    """A model call, attributed.
+
+    Attributes:
+        parent: the session that started this one.
+        traceparent: W3C trace context that the client sent; untrusted text.
+    """
 
     call_id: str
     program: str
@@ -190,6 +195,7 @@ class Came:
     new_tokens: int
     reused_tokens: int  # that the session graph knows; not all need be cached
     divergence: str = ""
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
