@@ -54,6 +54,15 @@ class Policy:
     shared_tokens: int = 2048
     lookahead: int = 64
 
+    @classmethod
+    def for_step(cls, step_tokens: int) -> "Policy":
+        """The defaults, for an engine that computes so many tokens in a step (`--max-num-batched-tokens`)."""
+        return cls(
+            small_tokens=step_tokens,
+            prefill_tokens=2 * step_tokens,
+            shared_tokens=max(1, step_tokens // 4),
+        )
+
     def __post_init__(self) -> None:
         for name in (
             "return_within_s",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from agentic_serving.api.matching import ProgramRoute
 from agentic_serving.api.program import HeaderMatch
 from agentic_serving.errors import InvalidInput
+from agentic_serving.program.policy import Policy
 
 __all__ = ["Config", "Program", "Valkey"]
 
@@ -50,6 +51,8 @@ class Config:
         pod_labels: of engine pods; the role is in `names.ROLE_LABEL`.
         capacity_tokens: estimate for replicas whose metrics do not say.
         router_replicas: more than one need the Lease of the active scheduler.
+        policy: the core's parameters. Its defaults are for steps of 8,192 tokens; what depends on the engine's step
+            (`small_tokens`, `prefill_tokens`, `shared_tokens`) follows `--max-num-batched-tokens` where that is another.
     """
 
     namespace: str
@@ -68,6 +71,7 @@ class Config:
     request_timeout_s: float = 1800.0
     router_replicas: int = 1
     valkey: Valkey | None = None
+    policy: Policy = field(default_factory=Policy)
 
     def to_json(self) -> str:
         """Equal configurations give equal text."""
@@ -89,6 +93,7 @@ def _config(data: Mapping[str, Any]) -> Config:
     given = _known(Config, data)
     given["programs"] = tuple(_program(one) for one in data.get("programs", ()))
     given["valkey"] = Valkey(**_known(Valkey, data["valkey"])) if data.get("valkey") else None
+    given["policy"] = Policy(**_known(Policy, data.get("policy") or {}))
     return Config(**given)
 
 
