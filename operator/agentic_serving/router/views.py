@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["NOTHING", "HeldCall", "Live", "Replica", "Unseen", "Viewed"]
+__all__ = ["NOTHING", "HeldCall", "Live", "Replica", "Viewed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +64,6 @@ class Viewed(Protocol):
     def held(self, now_s: float, limit: int) -> list[HeldCall]:
         """At most `limit`, those that have waited longest first."""
         ...
-
-
-class Unseen:
-    """A desk of which nothing can be seen: before there is one, and in tests."""
-
-    def live(self, now_s: float) -> Live:
-        return NOTHING
-
-    def held(self, now_s: float, limit: int) -> list[HeldCall]:
-        return []
 
 
 NOTHING = Live()
