@@ -66,7 +66,7 @@ def test_check_11_deleted_in_the_middle_of_a_rollout(world: World) -> None:
 
 def test_check_04_a_new_stack_of_the_same_name_is_another_one(world: World) -> None:
     """Check 04: it is created while the children of the first are still there, and ends up with its own."""
-    world.apply(aggregated("chat"), program())
+    world.apply(program(), aggregated("chat"))  # else the stack may be ready before its program came
     first = world.ready("chat")
     old = identities(world.children("chat"))
     world.delete(kinds.STACK, "chat")
