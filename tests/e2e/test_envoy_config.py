@@ -1,7 +1,10 @@
 """Rendered configurations in the real Envoy: accepted in every shape, and doing what they say to each request."""
 
+import copy
 import random
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 from agentic_serving.api.matching import OWNED_HEADERS, ProgramRoute
 from agentic_serving.api.program import Client, HeaderMatch
 from agentic_serving.api.regex import why_refused
-from agentic_serving.render.envoy import EnvoyInputs, envoy_config
+from agentic_serving.render.envoy import EnvoyConfig, EnvoyInputs, envoy_config
 from agentic_serving.render.envoy_routes import SESSION
 from agentic_serving.render.releases import load_release
 from tests.e2e.localcluster.process import wait_until
@@ -67,23 +70,47 @@ LARGE_EXPRESSIONS = (
 )
 
 
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "off": {},
+    "observe": {"scheduler": "Observe"},
+    "enforce": {"scheduler": "Enforce"},
+    "several": {"scheduler": "Enforce", "scheduler_address": "chat-scheduler.ns.svc"},
+}
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("release", ["llm-d-0.10", "gie-1.5"])
 @pytest.mark.parametrize(
     "programs",
     [(), PROGRAMS, tuple(program(f"p{i}", clients=("Codex",)) for i in range(64))],
     ids=["none", "all-kinds", "many"],
 )
-def test_envoy_accepts_every_shape(release: str, programs: tuple[ProgramRoute, ...], tmp_path: Path) -> None:
+def test_envoy_accepts_every_shape(
+    release: str, programs: tuple[ProgramRoute, ...], scheduler: str, tmp_path: Path
+) -> None:
     rendered = envoy_config(
-        EnvoyInputs(release=load_release(release), programs=programs, request_timeout_s=1800, drain_s=300)
+        EnvoyInputs(
+            release=load_release(release),
+            programs=programs,
+            request_timeout_s=1800,
+            drain_s=300,
+            **SCHEDULERS[scheduler],
+        )
     )
     assert not rendered.ordering.problems
     assert refusal(rendered.config, tmp_path) == ""
+    assert refusal(rendered.config, tmp_path, rendered.routes) == ""
 
 
 @pytest.mark.parametrize("file", golden_files("envoy.yaml"))
 def test_envoy_accepts_every_golden_configuration(file: str, tmp_path: Path) -> None:
     assert refusal(golden_files("envoy.yaml")[file], tmp_path) == ""
+
+
+@pytest.mark.parametrize("file", golden_files("routes.yaml"))
+def test_envoy_accepts_every_golden_file_of_routes(file: str, tmp_path: Path) -> None:
+    config = next(iter(golden_files("envoy.yaml").values()))
+    assert refusal(config, tmp_path, golden_files("routes.yaml")[file]) == ""
 
 
 def test_envoy_compiles_every_expression_that_we_let_through(tmp_path: Path) -> None:
@@ -93,7 +120,7 @@ def test_envoy_compiles_every_expression_that_we_let_through(tmp_path: Path) -> 
         for i, pattern in enumerate(LARGE_EXPRESSIONS)
     )
     rendered = envoy_config(EnvoyInputs(release=LLMD, programs=programs, request_timeout_s=60, drain_s=300))
-    assert refusal(rendered.config, tmp_path) == ""
+    assert refusal(rendered.config, tmp_path, rendered.routes) == ""
 
 
 def test_envoy_compiles_random_expressions_that_we_let_through(tmp_path: Path) -> None:
@@ -142,24 +169,29 @@ def test_envoy_compiles_random_expressions_that_we_let_through(tmp_path: Path) -
         program(f"p{i}", headers=(header("x-a", pattern, regex=True),)) for i, pattern in enumerate(accepted)
     )
     rendered = envoy_config(EnvoyInputs(release=LLMD, programs=programs, request_timeout_s=60, drain_s=300))
-    assert refusal(rendered.config, tmp_path) == ""
+    assert refusal(rendered.config, tmp_path, rendered.routes) == ""
 
 
-def test_an_expression_that_re2_refuses_would_take_everything_down(tmp_path: Path) -> None:
-    """Why expressions are checked at all."""
-    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=(NARROW,), request_timeout_s=60, drain_s=300))
-    routes = rendered.config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
-    host = routes["typed_config"]["route_config"]["virtual_hosts"][0]
+def with_bad_expression(rendered: EnvoyConfig) -> dict[str, Any]:
+    """The routes of NARROW with an expression that RE2 refuses."""
+    routes = copy.deepcopy(dict(rendered.routes))
+    host = routes["resources"][0]["virtual_hosts"][0]
     narrow = next(route for route in host["routes"] if len(route["match"].get("headers", [])) == 2)
     narrow["match"]["headers"][1]["string_match"]["safe_regex"]["regex"] = "(?=a)"
-    assert "invalid perl operator" in refusal(rendered.config, tmp_path)
+    return routes
+
+
+def test_an_expression_that_re2_refuses_would_take_all_programs_down(tmp_path: Path) -> None:
+    """Why expressions are checked at all: a router that starts with such routes has none."""
+    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=(NARROW,), request_timeout_s=60, drain_s=300))
+    assert "invalid perl operator" in refusal(rendered.config, tmp_path, with_bad_expression(rendered))
 
 
 @pytest.fixture(scope="module")
 def envoy() -> Iterator[RunningEnvoy]:
     """The rendered chain without its picker, in front of an echo."""
     rendered = envoy_config(EnvoyInputs(release=LLMD, programs=PROGRAMS, request_timeout_s=60, drain_s=300))
-    with echo() as upstream, running(without_picker(rendered.config, upstream.endpoint)) as ready:
+    with echo() as upstream, running(without_picker(rendered, upstream.endpoint)) as ready:
         yield ready
 
 
@@ -303,6 +335,39 @@ def test_a_body_of_megabytes_passes(envoy: RunningEnvoy) -> None:
 def test_without_a_picker_no_pod_is_reached() -> None:
     """Fail closed: no picker, no pod, even for a request that names one."""
     rendered = envoy_config(EnvoyInputs(release=LLMD, programs=(), request_timeout_s=60, drain_s=300))
-    with echo() as upstream, running(rendered.config, picker_port=1) as ready:
+    with echo() as upstream, running(rendered, picker_port=1) as ready:
         answer = ready.post([(LLMD.headers.destination, upstream.endpoint)])
     assert answer.code in (500, 503)
+
+
+def test_programs_change_while_envoy_runs() -> None:
+    """As the kubelet replaces a ConfigMap's files: no request fails, and an unreadable file changes nothing."""
+    before, after = (
+        envoy_config(EnvoyInputs(release=LLMD, programs=found, request_timeout_s=60, drain_s=300))
+        for found in ((), PROGRAMS)
+    )
+    with echo() as upstream, running(without_picker(before, upstream.endpoint)) as ready:
+        assert ready.post([CLAUDE]).header(FAIRNESS) == ["default/c-1"]
+        ready.change(after)
+        codes: list[int] = []
+
+        def changed() -> bool:
+            answer = ready.post([CLAUDE])
+            codes.append(answer.code)
+            return answer.header(FAIRNESS) == ["clients/c-1"]
+
+        wait_until(changed, timeout_s=10, what="the new routes", watch=[ready.process])
+        assert set(codes) == {200}
+
+
+def test_routes_that_envoy_refuses_change_nothing() -> None:
+    good = envoy_config(EnvoyInputs(release=LLMD, programs=(NARROW,), request_timeout_s=60, drain_s=300))
+    with echo() as upstream, running(without_picker(good, upstream.endpoint)) as ready:
+        ready.change(replace(good, routes=with_bad_expression(good)))
+
+        def refused() -> bool:
+            page = ready.get("/metrics", port=ready.ready_port).body.decode()
+            return re.search(r"^envoy_http_rds_update_rejected\{.*\} [1-9]", page, re.MULTILINE) is not None
+
+        wait_until(refused, timeout_s=10, what="the refusal", watch=[ready.process])
+        assert ready.post([TEAM, ("X-Kind", "n12")]).header(FAIRNESS) == ["narrow/"]

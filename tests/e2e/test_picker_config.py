@@ -73,7 +73,7 @@ def router(
             what="two ready pods in the picker",
             watch=[chosen.process],
         )
-        with running(envoy.config, picker_port=chosen.grpc_port) as ready:
+        with running(envoy, picker_port=chosen.grpc_port) as ready:
             yield ready, chosen
 
 

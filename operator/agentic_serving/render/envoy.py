@@ -1,4 +1,7 @@
-"""Envoy's configuration: edge, programs, endpoint picker, usage, engine pod. Built from dicts, never from text.
+"""Envoy's configuration: edge, programs, program scheduler, endpoint picker, usage, engine pod.
+
+Built from dicts, never from text, as two documents: what Envoy starts with, and the routes, which it reads again
+whenever their file changes; all that comes from an AgentProgram is in the routes.
 
 The order of filters, and every behaviour relied on, was run on Envoy 1.40.0 with real pickers. Decisions that are
 not visible in the keys:
@@ -10,24 +13,39 @@ not visible in the keys:
 - Circuit breakers are out of the way: a queued request is an open stream to the picker, and Envoy's default of
   1,024 per cluster would answer 500 long before the picker's own limit.
 - A request lives no longer than `request_timeout_s` and a little more, so that the picker's answer to a request
-  that waited too long, which carries the reason, comes first.
+  that waited too long, which carries the reason, comes first. Where the scheduler holds turns, that time comes on top.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from agentic_serving import yamltext
 from agentic_serving.api.matching import Ordering, ProgramRoute, order_programs
 from agentic_serving.api.rules import Rule
-from agentic_serving.render.envoy_filters import access_log, http_filters
-from agentic_serving.render.envoy_routes import edge_mutations, virtual_host
-from agentic_serving.render.releases import PickerRelease
+from agentic_serving.render.envoy_filters import http_filters, stdout_log
+from agentic_serving.render.envoy_routes import (
+    ROUTES_FILE,
+    RouteLimits,
+    edge_mutations,
+    routes_document,
+    routes_source,
+)
+from agentic_serving.render.envoy_rules import envoy_rules
+from agentic_serving.render.envoy_scheduler import (
+    SCHEDULER_PORT,
+    http2_keepalive,
+    scheduler_cluster,
+    turns_log,
+)
+from agentic_serving.render.releases import Headers, PickerRelease
 
 __all__ = [
     "ADMIN_PORT",
     "HTTP_PORT",
     "READY_PORT",
+    "ROUTES_FILE",
+    "SCHEDULER_PORT",
     "EnvoyConfig",
     "EnvoyInputs",
     "connection_age_s",
@@ -48,6 +66,9 @@ MAX_CONNECTIONS = 50_000
 REGEX_PROGRAM_SIZE = 1_000_000
 #: The picker's 429 after its TTL comes before Envoy's 408.
 GRACE_S = 5
+#: Of a body that the scheduler reads whole; of a longer one it gets the beginning. A prompt of 1,000,000 tokens, the
+#: longest context of served models, is about 5 MB of JSON.
+SCHEDULER_BODY_BYTES = 8 * 1024 * 1024
 #: A connection costs its client one round trip; once a minute is nothing.
 MAX_CONNECTION_AGE_S = 60
 
@@ -60,19 +81,37 @@ _CONNECTION_LIMIT = "type.googleapis.com/envoy.extensions.resource_monitors.down
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvoyInputs:
-    """What Envoy's configuration is made from; programs in any order."""
+    """What Envoy's configuration is made from; programs in any order.
+
+    Attributes:
+        request_timeout_s: of a request, the picker's queue included; a hold of the scheduler comes on top.
+        drain_s: from leaving the Service to SIGTERM.
+        scheduler: whether the program scheduler is in the chain, and holds turns.
+        scheduler_address: DNS name behind which the active one is looked for; empty: it is in this pod.
+        max_hold_s: the longest `maxHold` of all programs.
+    """
 
     release: PickerRelease
     programs: tuple[ProgramRoute, ...]
     request_timeout_s: int
-    drain_s: int  # from leaving the Service to SIGTERM
+    drain_s: int
+    scheduler: Literal["Enforce", "Observe", "Off"] = "Off"
+    scheduler_address: str = ""
+    max_hold_s: int = 300
+
+    @property
+    def limits(self) -> RouteLimits:
+        request_s = self.request_timeout_s + (self.max_hold_s if self.scheduler == "Enforce" else 0)
+        body_bytes = None if self.scheduler == "Off" else SCHEDULER_BODY_BYTES
+        return RouteLimits(request_s=request_s, stream_s=request_s + GRACE_S, body_bytes=body_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvoyConfig:
-    """The bootstrap configuration, why it is so, and which program is tried when."""
+    """The bootstrap configuration and the routes, why they are so, and which program is tried when."""
 
     config: Mapping[str, Any]
+    routes: Mapping[str, Any]
     rules: tuple[Rule, ...]
     ordering: Ordering
 
@@ -80,11 +119,13 @@ class EnvoyConfig:
 def envoy_config(inputs: EnvoyInputs) -> EnvoyConfig:
     """The configuration; programs that would break it are left out and named in `ordering.problems`."""
     ordering = order_programs(inputs.programs)
+    scheduler = [] if inputs.scheduler == "Off" else [_scheduler(inputs.scheduler_address)]
     config = {
+        "node": {"id": "router", "cluster": "router"},  # Envoy wants a name to read routes from a file
         "admin": {"address": _address("127.0.0.1", ADMIN_PORT)},
         "static_resources": {
-            "listeners": [_http_listener(inputs, ordering.programs), _ready_listener()],
-            "clusters": [_picked(inputs.release.headers.destination), _picker(), _admin()],
+            "listeners": [_http_listener(inputs), _ready_listener()],
+            "clusters": [_picked(inputs.release.headers.destination), *scheduler, _picker(), _admin()],
         },
         "layered_runtime": {
             "layers": [
@@ -103,7 +144,20 @@ def envoy_config(inputs: EnvoyInputs) -> EnvoyConfig:
             ]
         },
     }
-    return EnvoyConfig(config=config, rules=_rules(inputs, ordering), ordering=ordering)
+    routes = routes_document(
+        ordering.programs,
+        inputs.release.headers,
+        cluster="picked",
+        limits=inputs.limits,
+        stamped=inputs.scheduler != "Off",
+    )
+    rules = envoy_rules(
+        ordering,
+        request_s=inputs.limits.request_s,
+        connection_s=connection_age_s(inputs.drain_s),
+        scheduler=inputs.scheduler,
+    )
+    return EnvoyConfig(config=config, routes=routes, rules=rules, ordering=ordering)
 
 
 def connection_age_s(drain_s: int) -> int:
@@ -116,8 +170,7 @@ def to_yaml(config: Mapping[str, Any]) -> str:
     return yamltext.dump(config, width=4096)
 
 
-def _http_listener(inputs: EnvoyInputs, programs: tuple[ProgramRoute, ...]) -> dict[str, Any]:
-    headers = inputs.release.headers
+def _http_listener(inputs: EnvoyInputs) -> dict[str, Any]:
     timeout = f"{inputs.request_timeout_s}s"
     manager = {
         "@type": _HCM,
@@ -136,13 +189,17 @@ def _http_listener(inputs: EnvoyInputs, programs: tuple[ProgramRoute, ...]) -> d
         "early_header_mutation_extensions": [
             {"name": "edge", "typed_config": {"@type": _EDGE, "mutations": edge_mutations()}}
         ],
-        "route_config": {
-            "virtual_hosts": [virtual_host(programs, headers, cluster="picked", timeout=timeout)]
-        },
-        "http_filters": [*http_filters(timeout), _router_filter()],
-        "access_log": [access_log(headers)],
+        "rds": routes_source(),
+        "http_filters": [*http_filters(timeout, scheduler=inputs.scheduler != "Off"), _router_filter()],
+        "access_log": [stdout_log(inputs.release.headers), *_turns_log(inputs)],
     }
     return _listener("http", HTTP_PORT, manager)
+
+
+def _turns_log(inputs: EnvoyInputs) -> list[dict[str, Any]]:
+    headers: Headers = inputs.release.headers
+    chosen = [name for name in (headers.destination, headers.prefiller) if name]
+    return [] if inputs.scheduler == "Off" else [turns_log(["x-request-id", *chosen])]
 
 
 def _ready_listener() -> dict[str, Any]:
@@ -192,9 +249,18 @@ def _picked(destination_header: str) -> dict[str, Any]:
 
 
 def _picker() -> dict[str, Any]:
-    h2 = {"@type": _H2, "explicit_http_config": {"http2_protocol_options": _http2_windows()}}
+    return {**_loopback("picker", PICKER_PORT), **_grpc(_http2_windows())}
+
+
+def _scheduler(address: str) -> dict[str, Any]:
+    options = {**_http2_windows(), "connection_keepalive": http2_keepalive()}
+    return {**scheduler_cluster(address), **_grpc(options)}
+
+
+def _grpc(options: dict[str, Any]) -> dict[str, Any]:
+    """What both external processors' clusters are like: whole bodies pass, and each held or queued call is a stream."""
+    h2 = {"@type": _H2, "explicit_http_config": {"http2_protocol_options": options}}
     return {
-        **_loopback("picker", PICKER_PORT),
         "connect_timeout": "1s",
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "circuit_breakers": _no_limits(),
@@ -219,7 +285,7 @@ def _address(address: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": address, "port_value": port}}
 
 
-def _http2_windows() -> dict[str, int]:
+def _http2_windows() -> dict[str, Any]:
     return {
         "initial_stream_window_size": STREAM_WINDOW_BYTES,
         "initial_connection_window_size": BUFFER_BYTES,
@@ -229,35 +295,3 @@ def _http2_windows() -> dict[str, int]:
 def _no_limits() -> dict[str, Any]:
     limits = ("max_connections", "max_pending_requests", "max_requests")
     return {"thresholds": [dict.fromkeys(limits, MAX_STREAMS)]}
-
-
-def _rules(inputs: EnvoyInputs, ordering: Ordering) -> tuple[Rule, ...]:
-    order = ", then ".join([program.name for program in ordering.programs] + ["default"])
-    return (
-        Rule(
-            id="envoy/edge",
-            reason="Headers that only the router may set are removed from every request before anything reads them.",
-            source="llm-d docs/api-reference/epp-http-headers.md, trust boundary",
-        ),
-        Rule(
-            id="envoy/programs",
-            reason=f"Requests belong to the first program that matches: {order}.",
-            source="AgentProgram spec.match",
-        ),
-        Rule(
-            id="envoy/timeouts",
-            reason=f"A request may take {inputs.request_timeout_s} s, queueing included; Envoy's default is 15 s.",
-            source="spec.router.requestTimeout",
-        ),
-        Rule(
-            id="envoy/connections",
-            reason=f"After {connection_age_s(inputs.drain_s)} s a connection is closed behind its last answer: clients keep connections "
-            "for as long as they talk, and one that is held to a router pod which has left the Service would be cut at its end.",
-            source="spec.disruption.drainTimeout; Envoy common_http_protocol_options.max_connection_duration",
-        ),
-        Rule(
-            id="envoy/picker",
-            reason="The picker sees each request, names the pod in a header, and Envoy sends the request there.",
-            source="llm-d-router v0.10.0 docs/architecture.md",
-        ),
-    )

@@ -1,11 +1,12 @@
-"""Envoy's HTTP filters and access log: program, picker, usage; one JSON line per request on standard output."""
+"""Envoy's HTTP filters and access log: program, scheduler, picker, usage; one JSON line per request on standard output."""
 
 from typing import Any
 
 from agentic_serving.render.envoy_routes import MUTATION_FILTER, PROGRAM_METADATA
+from agentic_serving.render.envoy_scheduler import scheduler_filter
 from agentic_serving.render.releases import Headers
 
-__all__ = ["access_log", "http_filters"]
+__all__ = ["USAGE_METADATA", "http_filters", "stdout_log"]
 
 _TYPE = "type.googleapis.com/envoy.extensions"
 USAGE_METADATA = "usage"
@@ -29,9 +30,10 @@ USAGE_PATHS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def http_filters(timeout: str) -> list[dict[str, Any]]:
+def http_filters(timeout: str, *, scheduler: bool) -> list[dict[str, Any]]:
     """All filters before the router filter, in order. `timeout`: how long the picker may queue a request."""
-    return [_program(), _picker(timeout), _usage_json(), _usage_sse()]
+    first = [scheduler_filter()] if scheduler else []
+    return [_program(), *first, _picker(timeout), _usage_json(), _usage_sse()]
 
 
 def _program() -> dict[str, Any]:
@@ -89,7 +91,7 @@ def _usage_rules() -> list[dict[str, Any]]:
     ]
 
 
-def access_log(headers: Headers) -> dict[str, Any]:
+def stdout_log(headers: Headers) -> dict[str, Any]:
     """A line per request. The query string is left out: what clients put there is theirs."""
     fields = {
         "time": "%START_TIME%",

@@ -9,11 +9,14 @@ request whose identity is not printable ASCII is answered with 400, and identiti
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from agentic_serving.api.matching import (
     OWNED_HEADERS,
     OWNED_PREFIXES,
+    PROGRAM_HEADER,
     SESSION_HEADERS,
     Condition,
     ProgramRoute,
@@ -22,7 +25,20 @@ from agentic_serving.api.matching import (
 from agentic_serving.api.program import DEFAULT_PROGRAM
 from agentic_serving.render.releases import Headers
 
-__all__ = ["MUTATION_FILTER", "PROGRAM_METADATA", "edge_mutations", "virtual_host"]
+__all__ = [
+    "MUTATION_FILTER",
+    "PROGRAM_METADATA",
+    "ROUTES",
+    "ROUTES_FILE",
+    "RouteLimits",
+    "edge_mutations",
+    "routes_document",
+    "routes_source",
+]
+
+#: The routes' name and the file that Envoy reads them from, again whenever it is replaced.
+ROUTES = "programs"
+ROUTES_FILE = PurePosixPath("/etc/envoy/routes.yaml")
 
 #: Where a request's identity is gathered: at the edge from known clients' headers, then by its program's own.
 #: Never leaves for an engine.
@@ -33,6 +49,22 @@ IDENTITY_VALUE = "[ -~]*"
 PROGRAM_METADATA = "agentic-serving"
 MUTATION_FILTER = "program"
 _PER_ROUTE = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"
+_ROUTE_CONFIGURATION = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteLimits:
+    """What every route allows.
+
+    Attributes:
+        request_s: from the first byte to the last, waiting included.
+        stream_s: the same, at which the stream is cut if nothing else has ended it.
+        body_bytes: of a request's body that a filter may gather; None: what the connection's buffer holds.
+    """
+
+    request_s: int
+    stream_s: int
+    body_bytes: int | None = None
 
 
 def edge_mutations() -> list[dict[str, Any]]:
@@ -44,20 +76,46 @@ def edge_mutations() -> list[dict[str, Any]]:
     return [*removals, *prefixes, *copies]
 
 
-def virtual_host(
-    programs: Sequence[ProgramRoute], headers: Headers, *, cluster: str, timeout: str
+def routes_source() -> dict[str, Any]:
+    """How Envoy's listener finds the routes. A mounted ConfigMap changes by a rename in its folder."""
+    path = {"path": str(ROUTES_FILE), "watched_directory": {"path": str(ROUTES_FILE.parent)}}
+    return {
+        "route_config_name": ROUTES,
+        "config_source": {"resource_api_version": "V3", "path_config_source": path},
+    }
+
+
+def routes_document(
+    programs: Sequence[ProgramRoute], headers: Headers, *, cluster: str, limits: RouteLimits, stamped: bool
+) -> dict[str, Any]:
+    """The file of routes. `stamped`: requests carry their program's name to the program scheduler."""
+    host = _virtual_host(programs, headers, action=_action(cluster, limits), stamped=stamped)
+    if limits.body_bytes is not None:
+        host["request_body_buffer_limit"] = limits.body_bytes
+    return {"resources": [{"@type": _ROUTE_CONFIGURATION, "name": ROUTES, "virtual_hosts": [host]}]}
+
+
+def _action(cluster: str, limits: RouteLimits) -> dict[str, Any]:
+    timeout = f"{limits.request_s}s"
+    longest = {"max_stream_duration": f"{limits.stream_s}s"}
+    return {"cluster": cluster, "timeout": timeout, "idle_timeout": timeout, "max_stream_duration": longest}
+
+
+def _virtual_host(
+    programs: Sequence[ProgramRoute], headers: Headers, *, action: dict[str, Any], stamped: bool
 ) -> dict[str, Any]:
     """What refuses bad identities, then the programs, most specific first, then the default program."""
-    action = {"cluster": cluster, "timeout": timeout, "idle_timeout": timeout}
     default = ProgramRoute(namespace="", name=DEFAULT_PROGRAM)
     return {
         "name": "programs",
         "domains": ["*"],
-        "request_headers_to_remove": [SESSION],
+        "request_headers_to_remove": [SESSION, PROGRAM_HEADER] if stamped else [SESSION],
         "routes": [
             *_guards(programs),
             *(
-                _route(program, met, headers, action)
+                _route(
+                    program, met, action, [*_stamp(program, stamped=stamped), *_mutations(program, headers)]
+                )
                 for program in (*programs, default)
                 for met in conditions(program)
             ),
@@ -87,19 +145,28 @@ def _guards(programs: Sequence[ProgramRoute]) -> Iterator[dict[str, Any]]:
 
 
 def _route(
-    program: ProgramRoute, met: Sequence[Condition], headers: Headers, action: dict[str, Any]
+    program: ProgramRoute,
+    met: Sequence[Condition],
+    action: dict[str, Any],
+    mutations: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """A route of one list of conditions: Envoy's routes know no `or`."""
     match: dict[str, Any] = {"prefix": "/"}
     if met:
         match["headers"] = [_condition(condition) for condition in met]
-    mutations = {"request_mutations": list(_mutations(program, headers))}
     return {
         "match": match,
         "metadata": {"filter_metadata": {PROGRAM_METADATA: {"program": program.name}}},
         "route": dict(action),
-        "typed_per_filter_config": {MUTATION_FILTER: {"@type": _PER_ROUTE, "mutations": mutations}},
+        "typed_per_filter_config": {
+            MUTATION_FILTER: {"@type": _PER_ROUTE, "mutations": {"request_mutations": mutations}}
+        },
     }
+
+
+def _stamp(program: ProgramRoute, *, stamped: bool) -> Iterator[dict[str, Any]]:
+    if stamped:
+        yield _set(PROGRAM_HEADER, _literal(program.name))
 
 
 def _mutations(program: ProgramRoute, headers: Headers) -> Iterator[dict[str, Any]]:

@@ -188,7 +188,11 @@ def config_map(basis: Basis, router: PlannedRouter) -> Manifest:
     body = fill(
         "config_map",
         metadata=basis.owner.metadata(basis.owner.child("router"), "router"),
-        data={"envoy.yaml": to_yaml(router.envoy.config), "picker.yaml": to_yaml(router.picker.config)},
+        data={
+            "envoy.yaml": to_yaml(router.envoy.config),
+            "routes.yaml": to_yaml(router.envoy.routes),
+            "picker.yaml": to_yaml(router.picker.config),
+        },
     )
     return Manifest(body=body, rules=(_CONFIG, *router.envoy.rules, *router.picker.rules))
 

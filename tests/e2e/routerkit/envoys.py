@@ -4,18 +4,28 @@ import copy
 import http.client
 import json
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agentic_serving.render.envoy import ADMIN_PORT, HTTP_PORT, PICKER_PORT, READY_PORT, to_yaml
+from agentic_serving.render.envoy import (
+    ADMIN_PORT,
+    HTTP_PORT,
+    PICKER_PORT,
+    READY_PORT,
+    ROUTES_FILE,
+    SCHEDULER_PORT,
+    EnvoyConfig,
+    to_yaml,
+)
 from tests.e2e.localcluster.process import Process, Workplace, wait_until
 from tests.e2e.localcluster.tools import envoy_path
 from tests.e2e.routerkit.ports import on_free_ports
 
-__all__ = ["Answer", "RunningEnvoy", "refusal", "running", "without_picker"]
+__all__ = ["Answer", "RunningEnvoy", "mount", "refusal", "running", "without_picker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,7 @@ class RunningEnvoy:
     http_port: int
     ready_port: int
     admin_port: int
+    mounted: Path  # the folder that holds its routes.yaml
 
     def get(self, path: str, *, port: int | None = None) -> Answer:
         return _call("GET", port or self.http_port, path, [], b"")
@@ -61,16 +72,25 @@ class RunningEnvoy:
         sent = [("content-type", "application/json"), *headers]
         return _call("POST", self.http_port, path, sent, json.dumps(turn).encode())
 
+    def change(self, rendered: EnvoyConfig) -> None:
+        """Give it other routes while it runs."""
+        mount(self.mounted, {"routes.yaml": to_yaml(rendered.routes)})
+
     def log_lines(self) -> list[dict[str, Any]]:
         """Access log so far."""
         lines = self.process.log.read_text(errors="replace").split("\n")[:-1]  # the last may be half written
         return [json.loads(line) for line in lines if line.startswith("{")]
 
 
-def refusal(config: Mapping[str, Any], folder: Path) -> str:
-    """Empty if the real Envoy accepts the configuration, else what it says."""
+def refusal(config: Mapping[str, Any], folder: Path, routes: Mapping[str, Any] | None = None) -> str:
+    """Empty if the real Envoy accepts the configuration, with these routes in it, else what it says.
+
+    Envoy does not read routes from their own file when it only validates.
+    """
     file = folder / "envoy.yaml"
-    file.write_text(to_yaml(config))
+    text = to_yaml(config if routes is None else _with_routes(config, routes))
+    file.write_text(text.replace(str(ROUTES_FILE.parent), str(folder)))
+    (folder / ROUTES_FILE.name).write_text("{}")  # that there is one it does ask for
     command = [
         str(envoy_path()),
         "--mode",
@@ -85,15 +105,29 @@ def refusal(config: Mapping[str, Any], folder: Path) -> str:
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
-def without_picker(config: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
-    """The same chain without its endpoint picker: every request goes to `endpoint`."""
+def _with_routes(config: Mapping[str, Any], routes: Mapping[str, Any]) -> dict[str, Any]:
     changed = copy.deepcopy(dict(config))
-    resources = changed["static_resources"]
-    manager = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    manager = _manager(changed)
+    manager.pop("rds", None)
+    manager["route_config"] = {k: v for k, v in routes["resources"][0].items() if k != "@type"}
+    return changed
+
+
+def _manager(config: Mapping[str, Any]) -> dict[str, Any]:
+    first = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
+    found: dict[str, Any] = first["typed_config"]
+    return found
+
+
+def without_picker(rendered: EnvoyConfig, endpoint: str) -> EnvoyConfig:
+    """The same chain without its endpoint picker: every request goes to `endpoint`."""
+    changed = copy.deepcopy(dict(rendered.config))
+    manager = _manager(changed)
     manager["http_filters"] = [f for f in manager["http_filters"] if f["name"] != "picker"]
     address, port = endpoint.rsplit(":", 1)
     target = {"endpoint": {"address": {"socket_address": {"address": address, "port_value": int(port)}}}}
-    resources["clusters"] = [c for c in resources["clusters"] if c["name"] == "admin"]
+    resources = changed["static_resources"]
+    resources["clusters"] = [c for c in resources["clusters"] if c["name"] in ("admin", "scheduler")]
     resources["clusters"].append(
         {
             "name": "picked",
@@ -101,23 +135,29 @@ def without_picker(config: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
             "load_assignment": {"cluster_name": "picked", "endpoints": [{"lb_endpoints": [target]}]},
         }
     )
-    return changed
+    return replace(rendered, config=changed)
 
 
 @contextmanager
-def running(config: Mapping[str, Any], *, picker_port: int = PICKER_PORT) -> Iterator[RunningEnvoy]:
+def running(
+    rendered: EnvoyConfig, *, picker_port: int = PICKER_PORT, scheduler_port: int = SCHEDULER_PORT
+) -> Iterator[RunningEnvoy]:
     """This configuration on free ports of loopback; nothing else in it is changed."""
+    inner = {PICKER_PORT: picker_port, SCHEDULER_PORT: scheduler_port}
     with Workplace("agentic-envoy-") as place:
-        yield on_free_ports(3, lambda ports: _start(place, config, ports, picker_port))
+        yield on_free_ports(3, lambda ports: _start(place, rendered, ports, inner))
 
 
 def _start(
-    place: Workplace, config: Mapping[str, Any], ports: Sequence[int], picker_port: int
+    place: Workplace, rendered: EnvoyConfig, ports: Sequence[int], inner: Mapping[int, int]
 ) -> RunningEnvoy:
     http_port, ready_port, admin_port = ports
-    moved = {HTTP_PORT: http_port, READY_PORT: ready_port, ADMIN_PORT: admin_port, PICKER_PORT: picker_port}
+    moved = {HTTP_PORT: http_port, READY_PORT: ready_port, ADMIN_PORT: admin_port, **inner}
+    mounted = place.folder / "config"
+    mount(mounted, {"routes.yaml": to_yaml(rendered.routes)})
     file = place.folder / "envoy.yaml"
-    file.write_text(to_yaml(_relocated(config, moved)))
+    text = to_yaml(_relocated(rendered.config, moved))
+    file.write_text(text.replace(str(ROUTES_FILE.parent), str(mounted)))
     # Access log lines are flushed when many wait or at this interval.
     options = [
         "--use-dynamic-base-id",
@@ -129,9 +169,24 @@ def _start(
         "50",
     ]
     process = place.start("envoy", [str(envoy_path()), "-c", str(file), *options])
-    envoy = RunningEnvoy(process=process, http_port=http_port, ready_port=ready_port, admin_port=admin_port)
+    envoy = RunningEnvoy(
+        process=process, http_port=http_port, ready_port=ready_port, admin_port=admin_port, mounted=mounted
+    )
     wait_until(lambda: _ready(envoy), timeout_s=30, what="Envoy", watch=[process])
     return envoy
+
+
+def mount(folder: Path, files: Mapping[str, str]) -> None:
+    """Makes or replaces a folder of files as the kubelet does a ConfigMap's: all at once, by the rename of a link."""
+    folder.mkdir(exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix="..", dir=folder))
+    for name, text in files.items():
+        (made / name).write_text(text)
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(f"..data/{name}")
+    link = folder / "..data_tmp"
+    link.symlink_to(made.name)
+    link.rename(folder / "..data")
 
 
 def _ready(envoy: RunningEnvoy) -> bool:

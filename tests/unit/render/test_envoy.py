@@ -1,45 +1,70 @@
 """render.envoy: what stands in the configuration; what Envoy makes of it is proved in tests/e2e."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentic_serving.api.matching import ProgramRoute
+from agentic_serving.api.matching import PROGRAM_HEADER, ProgramRoute
 from agentic_serving.api.program import HeaderMatch
-from agentic_serving.render.envoy import EnvoyInputs, connection_age_s, envoy_config, to_yaml
+from agentic_serving.render.envoy import EnvoyConfig, EnvoyInputs, connection_age_s, envoy_config, to_yaml
 from agentic_serving.render.envoy_routes import SESSION
 from agentic_serving.render.releases import load_release
 
 LLMD = load_release("llm-d-0.10")
+CODER = ProgramRoute(namespace="n", name="coder", clients=("Codex",))
 
 
-def render(*programs: ProgramRoute, timeout_s: int = 1800) -> dict[str, Any]:
-    rendered = envoy_config(
-        EnvoyInputs(release=LLMD, programs=programs, request_timeout_s=timeout_s, drain_s=300)
-    )
-    return dict(rendered.config)
+BASE = EnvoyInputs(release=LLMD, programs=(), request_timeout_s=1800, drain_s=300)
+ENFORCE = replace(BASE, scheduler="Enforce")
 
 
-def manager(config: dict[str, Any], listener: int = 0) -> dict[str, Any]:
-    found: dict[str, Any] = config["static_resources"]["listeners"][listener]["filter_chains"][0]["filters"][
-        0
-    ]
+def render(*programs: ProgramRoute, base: EnvoyInputs = BASE) -> EnvoyConfig:
+    return envoy_config(replace(base, programs=programs))
+
+
+def manager(rendered: EnvoyConfig, listener: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = rendered.config["static_resources"]["listeners"][listener]["filter_chains"][0][
+        "filters"
+    ][0]
     typed: dict[str, Any] = found["typed_config"]
     return typed
 
 
-def routes(config: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = manager(config)["route_config"]["virtual_hosts"][0]["routes"]
+def host(rendered: EnvoyConfig) -> dict[str, Any]:
+    found: dict[str, Any] = rendered.routes["resources"][0]["virtual_hosts"][0]
     return found
 
 
-def to_engines(config: dict[str, Any]) -> list[dict[str, Any]]:
+def routes(rendered: EnvoyConfig) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = host(rendered)["routes"]
+    return found
+
+
+def to_engines(rendered: EnvoyConfig) -> list[dict[str, Any]]:
     """The routes that answer nothing themselves."""
-    return [route for route in routes(config) if "route" in route]
+    return [route for route in routes(rendered) if "route" in route]
+
+
+def clusters(rendered: EnvoyConfig) -> dict[str, dict[str, Any]]:
+    return {found["name"]: found for found in rendered.config["static_resources"]["clusters"]}
+
+
+def filters(rendered: EnvoyConfig) -> dict[str, dict[str, Any]]:
+    return {found["name"]: found.get("typed_config", {}) for found in manager(rendered)["http_filters"]}
+
+
+def set_headers(route: dict[str, Any]) -> dict[str, str]:
+    mutations = route["typed_per_filter_config"]["program"]["mutations"]["request_mutations"]
+    return {found["append"]["header"]["key"]: found["append"]["header"]["value"] for found in mutations}
+
+
+def seconds(duration: str) -> int:
+    return int(duration.removesuffix("s"))
 
 
 def sockets(value: object) -> Iterator[tuple[str, int]]:
@@ -54,35 +79,102 @@ def sockets(value: object) -> Iterator[tuple[str, int]]:
 
 
 def test_only_the_two_ports_of_the_pod_are_open() -> None:
-    config = render()
+    config = render().config
     opened = {found for listener in config["static_resources"]["listeners"] for found in sockets(listener)}
     assert opened == {("0.0.0.0", 8080), ("0.0.0.0", 19001)}
     assert set(sockets(config)) - opened == {("127.0.0.1", 19000), ("127.0.0.1", 9002)}
 
 
-def test_filters_stand_in_the_order_of_the_proven_chain() -> None:
-    names = [found["name"] for found in manager(render())["http_filters"]]
-    assert names == ["program", "picker", "usage-json", "usage-sse", "envoy.filters.http.router"]
+@pytest.mark.parametrize(
+    ("base", "first"),
+    [
+        pytest.param(BASE, ["program"], id="off"),
+        pytest.param(replace(BASE, scheduler="Observe"), ["program", "scheduler"], id="observe"),
+        pytest.param(ENFORCE, ["program", "scheduler"], id="enforce"),
+    ],
+)
+def test_filters_stand_in_the_order_of_the_proven_chain(base: EnvoyInputs, first: list[str]) -> None:
+    """The scheduler reads the program that the first filter writes, and steers the picker."""
+    rest = ["picker", "usage-json", "usage-sse", "envoy.filters.http.router"]
+    assert list(filters(render(base=base))) == [*first, *rest]
 
 
 def test_the_picker_sees_both_directions_whole_and_a_request_never_goes_around_it() -> None:
-    picker = manager(render())["http_filters"][1]["typed_config"]
+    picker = filters(render())["picker"]
     assert picker["processing_mode"]["request_body_mode"] == "FULL_DUPLEX_STREAMED"
     assert picker["processing_mode"]["response_body_mode"] == "FULL_DUPLEX_STREAMED"
     assert picker["failure_mode_allow"] is False
     assert {route["route"]["cluster"] for route in to_engines(render())} == {"picked"}
 
 
-def test_no_timeout_is_shorter_than_the_request_may_take() -> None:
-    config = render(timeout_s=600)
-    chain = manager(config)
+@pytest.mark.parametrize("scheduler", ["Off", "Observe"])
+def test_no_timeout_is_shorter_than_the_request_may_take(scheduler: Literal["Off", "Observe"]) -> None:
+    rendered = render(base=replace(BASE, request_timeout_s=600, scheduler=scheduler))
+    chain = manager(rendered)
     durations = [
         chain["stream_idle_timeout"],
         chain["common_http_protocol_options"]["max_stream_duration"],
-        chain["http_filters"][1]["typed_config"]["message_timeout"],
-        *(route["route"][key] for route in to_engines(config) for key in ("timeout", "idle_timeout")),
+        filters(rendered)["picker"]["message_timeout"],
+        *(route["route"][key] for route in to_engines(rendered) for key in ("timeout", "idle_timeout")),
     ]
-    assert all(int(duration.removesuffix("s")) >= 600 for duration in durations)
+    assert all(600 <= seconds(duration) < 610 for duration in durations)
+
+
+def test_a_hold_takes_nothing_of_the_time_that_the_request_has() -> None:
+    rendered = render(base=replace(ENFORCE, request_timeout_s=600, max_hold_s=1200))
+    for route in to_engines(rendered):
+        action = route["route"]
+        longest = action["max_stream_duration"]["max_stream_duration"]
+        assert all(seconds(found) >= 1800 for found in (action["timeout"], action["idle_timeout"], longest))
+    assert seconds(filters(rendered)["scheduler"]["max_message_timeout"]) > 1200
+
+
+def test_a_request_does_not_wait_for_a_scheduler_that_says_nothing() -> None:
+    scheduler = filters(render(base=ENFORCE))["scheduler"]
+    assert (scheduler["failure_mode_allow"], scheduler["message_timeout"]) == (True, "1s")
+
+
+def test_the_subset_hint_is_let_out_of_one_filter_and_into_the_other() -> None:
+    found = filters(render(base=ENFORCE))
+    hint = {"untyped": ["envoy.lb.subset_hint"]}
+    assert found["scheduler"]["metadata_options"] == {"receiving_namespaces": hint}
+    assert found["picker"]["metadata_options"] == {"forwarding_namespaces": hint}
+
+
+@pytest.mark.parametrize("scheduler", ["Enforce", "Observe"])
+def test_a_program_is_named_to_the_scheduler_and_to_no_engine(
+    scheduler: Literal["Enforce", "Observe"],
+) -> None:
+    """docs/decisions/0005."""
+    rendered = render(CODER, base=replace(BASE, scheduler=scheduler))
+    named = {set_headers(route)[PROGRAM_HEADER] for route in to_engines(rendered)}
+    assert named == {"coder", "default"}
+    assert PROGRAM_HEADER in host(rendered)["request_headers_to_remove"]
+
+
+def test_without_a_scheduler_nothing_speaks_of_it() -> None:
+    rendered = render(CODER)
+    text = to_yaml(rendered.config) + to_yaml(rendered.routes)
+    assert "scheduler" not in text
+    assert PROGRAM_HEADER not in text
+
+
+def test_a_program_changes_the_routes_only() -> None:
+    """What Envoy starts with stays as it is, so no router pod is replaced for an AgentProgram."""
+    before, after = render(base=ENFORCE), render(CODER, base=replace(ENFORCE, max_hold_s=3600))
+    assert before.config == after.config
+    assert before.routes != after.routes
+
+
+def test_the_scheduler_of_one_router_pod_is_beside_its_envoy() -> None:
+    assert set(sockets(clusters(render(base=ENFORCE))["scheduler"])) == {("127.0.0.1", 9004)}
+
+
+def test_of_several_schedulers_only_an_active_one_is_asked() -> None:
+    cluster = clusters(render(base=replace(ENFORCE, scheduler_address="chat-scheduler.ns.svc")))["scheduler"]
+    assert set(sockets(cluster)) == {("chat-scheduler.ns.svc", 9004)}
+    assert [check["grpc_health_check"] for check in cluster["health_checks"]] == [{"service_name": "active"}]
+    assert cluster["common_lb_config"] == {"healthy_panic_threshold": {"value": 0}}
 
 
 def test_programs_come_in_order_and_default_last() -> None:
@@ -100,18 +192,17 @@ def test_a_program_with_a_problem_breaks_nothing() -> None:
     bad = ProgramRoute(
         namespace="n", name="bad", headers=(HeaderMatch(name="x-a", type="RegularExpression", value="("),)
     )
-    assert render(bad) == render()
+    assert render(bad).routes == render().routes
 
 
 def test_percent_signs_of_names_stay_data() -> None:
     """Check 22 of docs/checks.md."""
     strange = ProgramRoute(namespace="n", name="50%", clients=("Codex",), objective_name="%REQ(x)%")
     values = [
-        mutation["append"]["header"]["value"]
-        for route in to_engines(render(strange))
-        for mutation in route["typed_per_filter_config"]["program"]["mutations"]["request_mutations"]
+        value for route in to_engines(render(strange, base=ENFORCE)) for value in set_headers(route).values()
     ]
     assert "%%REQ(x)%%" in values
+    assert "50%%" in values
     assert f"50%%/%REQ({SESSION}):200%" in values
 
 
@@ -119,10 +210,7 @@ def test_percent_signs_of_names_stay_data() -> None:
 def test_headers_are_those_of_the_release(release: str) -> None:
     chosen = load_release(release)
     program = ProgramRoute(namespace="n", name="p", clients=("Codex",), objective_name="o")
-    rendered = envoy_config(
-        EnvoyInputs(release=chosen, programs=(program,), request_timeout_s=60, drain_s=300)
-    )
-    text = to_yaml(rendered.config)
+    text = to_yaml(render(program, base=replace(BASE, release=chosen)).routes)
     assert f"key: {chosen.headers.fairness}" in text
     assert f"key: {chosen.headers.objective}" in text
 
@@ -152,18 +240,16 @@ any_program = st.builds(
 @settings(deadline=None)  # the machine may be busy; the work is bounded
 @given(st.lists(any_program, max_size=4, unique_by=lambda program: program.name))
 def test_hostile_strings_stay_data(programs: list[ProgramRoute]) -> None:
-    config = render(*programs)
-    assert yaml.load(to_yaml(config), Loader=yaml.CSafeLoader) == config
-    plain = render()
-    assert set(config) == set(plain)
-    assert manager(config)["http_filters"] == manager(plain)["http_filters"]
-    assert config["static_resources"]["clusters"] == plain["static_resources"]["clusters"]
-    assert routes(config)[-1] == routes(plain)[-1]
+    rendered = render(*programs, base=ENFORCE)
+    assert yaml.load(to_yaml(rendered.routes), Loader=yaml.CSafeLoader) == rendered.routes
+    plain = render(base=ENFORCE)
+    assert rendered.config == plain.config
+    assert host(rendered).keys() == host(plain).keys()
+    assert routes(rendered)[-1] == routes(plain)[-1]
 
 
 def test_rules_name_programs_in_the_order_they_are_tried() -> None:
-    program = ProgramRoute(namespace="n", name="coder", clients=("Codex",))
-    rendered = envoy_config(EnvoyInputs(release=LLMD, programs=(program,), request_timeout_s=60, drain_s=300))
+    rendered = render(CODER, base=ENFORCE)
     reasons = {rule.id: rule.reason for rule in rendered.rules}
     assert "coder, then default" in reasons["envoy/programs"]
     assert len(reasons) == len(rendered.rules)
