@@ -4,7 +4,7 @@ The cause of a gap is not known when it begins, as no response body is read: gap
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agentic_serving.program.events import Declared, Turn
 from agentic_serving.program.gaps import GapModel
@@ -21,6 +21,8 @@ _FIRST_TRUST = 0.5
 #: A chance is asked of the model anew after so many gaps: of the 500 that it goes by, a thirtieth.
 _FRESH_GAPS = 16
 _MOST_CHANCES = 4096
+#: Words said while an answer is written: more turns than that are not in flight on a stack.
+_MOST_EARLY = 16_384
 
 
 @dataclass(slots=True)
@@ -28,7 +30,12 @@ class _Away:
     program: str
     run: str
     since_s: float
-    declared: Declared | None
+    declared: Declared | None  # of the gap; None where nothing was said of it
+
+    def declare(self, declared: Declared, said_s: float) -> None:
+        if declared.gap_s is not None:
+            declared = replace(declared, gap_s=max(0.0, declared.gap_s + said_s - self.since_s))
+        self.declared = declared
 
 
 class Absence:
@@ -40,6 +47,7 @@ class Absence:
         self._max_sessions = max_sessions
         self._away: OrderedDict[str, _Away] = OrderedDict()
         self._sessions: dict[str, set[str]] = {}  # away, by run
+        self._early: OrderedDict[str, tuple[Declared, float]] = OrderedDict()  # said before the answer ended
         self._trust: dict[str, float] = {}
         self._n_learned = 0
         self._chances: dict[tuple[str, float], tuple[float, int]] = {}
@@ -54,14 +62,35 @@ class Absence:
     def away(self, turn: Turn, now_s: float) -> None:
         """A turn of the session has ended."""
         self._pop(turn.session)
-        self._away[turn.session] = _Away(turn.program, turn.run, now_s, turn.declared)
+        one = _Away(turn.program, turn.run, now_s, _of_gap(turn.declared))
+        self._away[turn.session] = one
         self._sessions.setdefault(turn.run, set()).add(turn.session)
+        early = self._early.pop(turn.session, None)
+        if early is not None:
+            one.declare(*early)
         if len(self._away) > self._max_sessions:
             self._pop(next(iter(self._away)))
+
+    def told(self, session: str, declared: Declared, now_s: float) -> None:
+        """Something is said of the session's gap between two turns: while it lasts, or while the answer is being written.
+
+        `gap_s` counts from now, as whoever says it does not know when the answer ended.
+        """
+        if not declared.gap_said:
+            return
+        one = self._away.get(session)
+        if one is not None:
+            one.declare(declared, now_s)
+            return
+        self._early.pop(session, None)
+        self._early[session] = (declared, now_s)
+        if len(self._early) > _MOST_EARLY:
+            self._early.popitem(last=False)
 
     def back(self, turn: Turn, now_s: float) -> None:
         """A turn of the session arrived."""
         one = self._pop(turn.session)
+        self._early.pop(turn.session, None)  # it was said of the gap that is over
         if one is None:
             return
         gap_s = now_s - one.since_s
@@ -120,6 +149,10 @@ class Absence:
             if not sessions:
                 del self._sessions[one.run]
         return one
+
+
+def _of_gap(declared: Declared | None) -> Declared | None:
+    return declared if declared is not None and declared.gap_said else None
 
 
 def _is_right(declared_s: float | None, gap_s: float) -> bool:

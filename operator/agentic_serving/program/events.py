@@ -44,11 +44,13 @@ class Declared:
 
     Attributes:
         gap_s: from the answer to the session's next turn; None: none comes.
+        gap_said: whether `gap_s` was said at all.
         remaining_s: from now to the end of the task, without contention, on the longest way; None: not said.
     """
 
     gap_s: float | None = None
     remaining_s: float | None = None
+    gap_said: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

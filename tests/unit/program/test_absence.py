@@ -119,3 +119,47 @@ def test_the_oldest_are_forgotten_where_there_are_too_many() -> None:
     assert len(absence) == 2
     assert absence.over("run0") == []
     assert absence.over("run4") == ["s4"]
+
+
+def test_what_is_said_of_the_task_alone_says_nothing_of_the_gap() -> None:
+    absence = Absence(POLICY)
+    absence._trust["p"] = 1.0
+    absence.away(turn("a", declared=Declared(remaining_s=60.0, gap_said=False)), 0.0)
+    absence.away(turn("b"), 0.0)
+    assert absence.weight("a", 1.0) == absence.weight("b", 1.0) > 0.0
+    absence.back(turn("a"), 5.0)
+    assert absence.trust("p") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("said_s", "gap_s", "right_s"),
+    [(10.0, 100.0, 110.0), (-20.0, 50.0, 30.0), (-20.0, 5.0, 0.5)],
+    ids=["while the tool runs", "while the answer is written", "shorter than the rest of the answer"],
+)
+def test_a_gap_told_apart_counts_from_when_it_was_told(said_s: float, gap_s: float, right_s: float) -> None:
+    absence = Absence(POLICY)
+    if said_s < 0:
+        absence.told("a", Declared(gap_s=gap_s), 1000.0 + said_s)
+    absence.away(turn("a"), 1000.0)
+    if said_s >= 0:
+        absence.told("a", Declared(gap_s=gap_s), 1000.0 + said_s)
+    before = absence.trust("p")
+    absence.back(turn("a"), 1000.0 + right_s)
+    assert absence.trust("p") > before
+
+
+def test_a_tool_that_is_told_to_take_long_gives_up_its_place_until_it_is_nearly_done() -> None:
+    absence = Absence(POLICY)
+    absence._trust["p"] = 1.0
+    absence.away(turn("a"), 0.0)
+    absence.told("a", Declared(gap_s=300.0), 10.0)
+    assert (absence.weight("a", 10.0), absence.weight("a", 260.0)) == (0.0, 1.0)
+
+
+def test_what_was_said_of_a_gap_that_is_over_is_not_held_against_the_next() -> None:
+    absence = Absence(POLICY)
+    absence.told("a", Declared(gap_s=None), 0.0)
+    absence.back(turn("a"), 1.0)
+    absence.away(turn("a"), 2.0)
+    absence.away(turn("b"), 2.0)
+    assert absence.weight("a", 1.0) == absence.weight("b", 1.0) > 0.0
