@@ -12,6 +12,7 @@ Not modelled: time of day; gaps still open teach nothing until the host says tha
 import math
 from array import array
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Literal
 
@@ -72,8 +73,12 @@ class _Histogram:
             self._weights = array("d", [weight / self._unit for weight in self._weights])
             self._unit = 1.0
 
-    def fill(self, weights: list[float]) -> None:
-        self._weights = array("d", weights)
+    def fill(self, weights: Sequence[float]) -> None:
+        self._weights, self._unit, self._tails = array("d", weights), 1.0, None
+
+    def samples(self) -> tuple[float, ...]:
+        """By bucket, the newest counting 1: what `fill` takes."""
+        return tuple(weight / self._unit for weight in self._weights)
 
     def survival(self, place: float) -> float:
         """Share of gaps that are longer; `place` as from `_place`. There must be samples."""

@@ -61,6 +61,15 @@ class Anchors:
                 found.count += 1
                 found.names = (session, *found.names[: _NAMED - 1])
 
+    def add_older(self, session: str, anchor: int) -> None:
+        """The same, of a session that came before all that are named."""
+        found = self._owners.get(anchor)
+        if isinstance(found, _Shared):
+            found.count += 1
+            found.names = (*found.names, session)[:_NAMED]
+        else:
+            self._owners[anchor] = session if found is None else _Shared(2, (found, session))
+
     def drop(self, session: str, anchors: Iterable[int]) -> None:
         """A session that had these anchors no longer has them; `holders` must not give it any more."""
         for anchor in anchors:

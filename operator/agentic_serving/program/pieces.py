@@ -78,6 +78,10 @@ class Queue:
         """The most recently used one."""
         self.insert(piece, self._head)
 
+    def prepend(self, piece: Piece) -> None:
+        """The least recently used one."""
+        self.insert(piece, self._head.newer)
+
     def insert(self, piece: Piece, before: Piece) -> None:
         piece.older, piece.newer = before.older, before
         before.older.newer = piece

@@ -32,7 +32,7 @@ class Scheduler:
         self.ledger = Ledger()
         self.absence = Absence(self.policy)
         self.waiting = Waiting()
-        self.service = service or Service()
+        self.service = Service() if service is None else service  # an empty one is false
         self.residents = Residents(self._look)
         self._placing = Placing(self.policy, self.ledger, self.residents)
         self._flights = Flights(self._placing, self.ledger, self.residents)

@@ -51,6 +51,21 @@ class Service:
         task = self._tasks.get(run)
         return task.tokens if task else 0
 
+    def task(self, run: str) -> tuple[float, int] | None:
+        """When its task began and what that has attained: what `restore` takes."""
+        task = self._tasks.get(run)
+        return (task.since_s, task.tokens) if task else None
+
+    def restore(self, run: str, since_s: float, tokens: int) -> None:
+        """What another process knew of a run; what is known here already is newer."""
+        if run not in self._tasks and len(self._tasks) < self._max_runs:
+            self._tasks[run] = _Task(since_s, tokens)
+            self._tasks.move_to_end(run, last=False)
+
+    def restore_rate(self, tokens_per_s: float) -> None:
+        """What another process had learned of how fast tasks attain service."""
+        self._per_s = tokens_per_s
+
     def tokens_in(self, seconds: float) -> float:
         """What a task attains in so much time."""
         return seconds * self._per_s

@@ -1,0 +1,126 @@
+"""program.keeping: a scheduler that was given the pieces of another one decides as that one does."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentic_serving.program import events as ev
+from agentic_serving.program.absence import Absence
+from agentic_serving.program.keeping import keep, learned, restore
+from agentic_serving.program.prompt import Prompt
+from tests.unit.program.keeping.host import Host, name, prompt, serve
+
+#: Of what is known of a session to what comes next, in seconds.
+_GAPS_S = st.sampled_from([1, 2, 5, 17, 40, 100, 400])
+
+#: As many boundaries as are kept of a prompt: of longer ones a fork finds less. Beyond, a session is compacted.
+_MOST_PIECES = 10
+
+
+def handed_over(host: Host, replicas: dict[str, int], now_s: float) -> Host:
+    """A new process that was given everything."""
+    fresh = Host(replicas)
+    pieces = [keep.session(host.world, one) for one in reversed(keep.sessions(host.world))]
+    known = [piece for piece in pieces if piece is not None]
+    told = keep.learned(host.world, now_s)
+    learned.learned(fresh.world, told)
+    for replica in replicas:
+        assert learned.replica(fresh.world, told, replica)
+    for piece in known:
+        assert restore.session(fresh.world, piece, now_s)
+        for home in piece.homes:
+            assert restore.home(fresh.scheduler.ledger, piece.name, home)
+        if piece.away is not None:
+            restore.rest(fresh.scheduler.residents, piece.name, piece.away, now_s)
+    for replica, (_, held, _, _) in told.replicas.items():
+        restore.remainder(fresh.scheduler.ledger, replica, held)
+    fresh.check()
+    return fresh
+
+
+class Story:
+    """Sessions that grow, fork, and go away, told to any number of hosts."""
+
+    def __init__(self) -> None:
+        self.prompts: dict[str, list[tuple[str, int]]] = {}
+        self.now_s = 0.0
+
+    def next(self, session: str, tokens: int, fork: str | None) -> Prompt:
+        pieces = self.prompts.get(session)
+        if pieces is None:
+            known = self.prompts.get(fork) if fork else None
+            pieces = list(known) if known else [("system", 1000)]
+        if len(pieces) > _MOST_PIECES:
+            pieces = [("system", 1000), (f"summary of {session}", 2000)]
+        self.prompts[session] = [*pieces, (f"{session}{len(pieces)}", tokens)]
+        return prompt(self.prompts[session])
+
+
+@st.composite
+def turns(draw: st.DrawFn) -> list[tuple[int, str, int, str | None, int, bool]]:
+    """(gap, session, new tokens, session that it forks from, way back to its parent, a person's words)."""
+    sessions = st.sampled_from("abcdef")
+    return draw(
+        st.lists(
+            st.tuples(
+                _GAPS_S,
+                sessions,
+                st.sampled_from([500, 3000, 9000, 20000]),
+                st.none() | sessions,
+                st.integers(0, 1),
+                st.booleans(),
+            ),
+            min_size=1,
+            max_size=25,
+        )
+    )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def steady_chances() -> Iterator[None]:
+    """Chances of return that do not change with what is learned: the first process asked for them when it knew less.
+
+    Which of two nearly equal replicas is the emptiest would else depend on when each was looked at.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Absence, "_chance", lambda _self, _program, away_s: 1 / (1 + away_s / 60))
+        yield
+
+
+@settings(max_examples=100, deadline=None)
+@given(turns(), turns(), st.booleans())
+def test_both_decide_alike_from_then_on(
+    before: list[tuple[int, str, int, str | None, int, bool]],
+    after: list[tuple[int, str, int, str | None, int, bool]],
+    forks: bool,
+) -> None:
+    """Where caches are large enough for all, to the token: which replica, why, how much is cached.
+
+    Of several sessions with an equally long prefix either may be told to share it: with forks the replica may be another one of equals.
+    """
+    replicas = {"r0": 2_000_000, "r1": 2_000_000, "r2": 2_000_000}
+    story, host = Story(), Host(replicas)
+    for gap_s, session, tokens, fork, child, human in before:
+        story.now_s += gap_s
+        blocks = story.next(session, tokens, fork if forks else None)
+        parent = fork if forks and child and fork != session else None
+        serve(host, session, blocks, story.now_s, parent=parent, human=human)
+    other = handed_over(host, replicas, story.now_s)
+    for gap_s, session, tokens, fork, _, human in after:
+        story.now_s += gap_s
+        blocks = story.next(session, tokens, fork if forks else None)
+        newcomer = name(session) not in host.sessions
+        (one_id, (one,)), (other_id, (same,)) = (
+            each.arrive(session, blocks, story.now_s, human=human) for each in (host, other)
+        )
+        assert isinstance(one, ev.Admit)
+        assert isinstance(same, ev.Admit)
+        assert (one.reason, one.uncached_tokens) == (same.reason, same.uncached_tokens)
+        assert newcomer or forks or one.replica == same.replica
+        if one.replica is not None:
+            other.scheduler.handle(ev.Placed(other_id, one.replica), story.now_s)
+        host.end(one_id, session, blocks.n_bytes, story.now_s)
+        other.end(other_id, session, blocks.n_bytes, story.now_s)
+    other.check()
