@@ -1,14 +1,20 @@
-"""`agentic-serving explain`: which rule produced each object, option and variable, and where the rule comes from."""
+"""`agentic-serving explain`: which rule produced each object, option and variable, and where the rule comes from.
+
+`explain run ID` is of the same name and another matter: what the scheduler did with a run (`explain_run`).
+"""
 
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import click
 
 from agentic_serving.api.quantities import format_bytes
 from agentic_serving.capacity.accelerator import load_accelerators
 from agentic_serving.capacity.models import load_models
+from agentic_serving.cli.explain_run import explain_run
 from agentic_serving.cli.options import output as output_option
 from agentic_serving.cli.output import data, located, table
 from agentic_serving.cli.planning import plan_files
@@ -21,7 +27,18 @@ __all__ = ["explain"]
 Table = tuple[tuple[str, ...], list[tuple[object, ...]]]
 
 
-@click.command()
+class _PathsOrRun(click.Command):
+    """PATHS, but for `run ID`. A file that is called run, alone, is a path: so it was before there was the other."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] == ["run"] and (args[1:] or not Path("run").exists()):
+            return explain_run.make_context(f"{info_name} run", args[1:], parent=parent, **extra)
+        return super().make_context(info_name, args, parent=parent, **extra)
+
+
+@click.command(cls=_PathsOrRun)
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--stack", metavar="NAME", help="Only this AgenticServingStack.")
 @click.option(
@@ -37,6 +54,9 @@ def explain(paths: tuple[str, ...], stack: str | None, namespace: str, only: str
     """Say for every generated object and option which rule produced it, why, and on what source it rests.
 
     PATHS may also be one of the words presets, models or releases: the built-in tables.
+
+    `explain run ID` says what the scheduler did with a run of agents, and why: see `explain run --help`. A file of that
+    name is ./run.
     """
     if len(paths) == 1 and paths[0] in _TABLES:
         header, rows = _TABLES[paths[0]]()

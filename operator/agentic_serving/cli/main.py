@@ -17,6 +17,7 @@ from agentic_serving.cli.operator import operator
 from agentic_serving.cli.render import render_command
 from agentic_serving.cli.replay import replay
 from agentic_serving.cli.simulate import simulate
+from agentic_serving.cli.top import top
 from agentic_serving.cli.validate import validate
 from agentic_serving.errors import AgenticServingError
 
@@ -28,12 +29,12 @@ __all__ = ["main"]
 def cli() -> None:
     """Serve LLM agents on Kubernetes: see, check and compare what the operator makes of your objects.
 
-    PATHS are files, folders (read recursively) or - for standard input, in YAML or JSON. Only `diff` and
-    `operator` need a cluster; nothing needs a GPU.
+    PATHS are files, folders (read recursively) or - for standard input, in YAML or JSON. Only `diff`, `top`,
+    `explain run` and `operator` need a cluster; nothing needs a GPU.
     """
 
 
-for command in (render_command, validate, explain, diff, model, replay, simulate, plan, operator):
+for command in (render_command, validate, explain, diff, model, replay, simulate, plan, operator, top):
     cli.add_command(command)
 
 
