@@ -55,6 +55,7 @@ def scheduler_filter() -> dict[str, Any]:
             "response_body_mode": "NONE",
             "response_trailer_mode": "SEND",
         },
+        "response_attributes": ["upstream.address"],  # the pod that answers, before its answer has ended
         "metadata_options": {"receiving_namespaces": {"untyped": ["envoy.lb.subset_hint"]}},
     }
     return {"name": "scheduler", "typed_config": config}

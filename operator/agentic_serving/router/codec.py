@@ -1,0 +1,141 @@
+"""Envoy's external processing protocol and the router's words. Pure: messages in, values or bytes out.
+
+Answers are made as bytes: most are one of three that never change, and are then serialized once.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
+from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
+from envoy.type.v3.http_status_pb2 import HttpStatus
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct
+
+from agentic_serving.router.words import Call, Go, Refuse
+
+__all__ = [
+    "CONTINUE_HEADERS",
+    "CONTINUE_RESPONSE",
+    "CONTINUE_TRAILERS",
+    "LONGEST_OVERRIDE_S",
+    "UPSTREAM_ADDRESS",
+    "call_of",
+    "error_body",
+    "go",
+    "header_map",
+    "hold",
+    "refuse",
+    "upstream_of",
+]
+
+#: The most that Envoy 1.40 accepts (`max_message_timeout`).
+LONGEST_OVERRIDE_S = 3600
+#: The attribute that Envoy sends with a response's headers (`response_attributes`).
+UPSTREAM_ADDRESS = "upstream.address"
+
+SUBSET_NAMESPACE = "envoy.lb.subset_hint"
+SUBSET_KEY = "x-gateway-destination-endpoint-subset"
+
+CONTINUE_HEADERS: bytes = pb.ProcessingResponse(request_headers=pb.HeadersResponse()).SerializeToString()
+CONTINUE_BODY: bytes = pb.ProcessingResponse(request_body=pb.BodyResponse()).SerializeToString()
+CONTINUE_RESPONSE: bytes = pb.ProcessingResponse(response_headers=pb.HeadersResponse()).SerializeToString()
+CONTINUE_TRAILERS: bytes = pb.ProcessingResponse(response_trailers=pb.TrailersResponse()).SerializeToString()
+
+#: What Envoy lets through in a name and a value; it would fail the request for anything else.
+_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE = re.compile(r"[\t -~]*")
+
+#: `error.type` by status, as the two APIs name them (docs.anthropic.com/en/api/errors; platform.openai.com error codes).
+_TYPES = {400: "invalid_request_error", 409: "invalid_request_error", 429: "rate_limit_error"}
+
+
+def header_map(headers: Iterable[HeaderValue]) -> dict[str, str]:
+    """By lower-case name; of a repeated header the first, as Envoy's own `%REQ()%` has it. Bytes are read as Latin-1."""
+    found: dict[str, str] = {}
+    for one in headers:
+        found.setdefault(one.key, one.raw_value.decode("latin-1") if one.raw_value else one.value)
+    return found
+
+
+def call_of(headers: Mapping[str, str], body: bytes, *, complete: bool) -> Call:
+    """A request; without `x-request-id` its id is empty."""
+    return Call(
+        id=headers.get("x-request-id", ""),
+        method=headers.get(":method", ""),
+        path=headers.get(":path", ""),
+        headers=headers,
+        body=body,
+        complete=complete,
+    )
+
+
+def upstream_of(attributes: Mapping[str, Struct]) -> str:
+    """`ip:port` of the pod that answers; empty if Envoy does not say."""
+    for fields in attributes.values():
+        if UPSTREAM_ADDRESS in fields.fields:
+            return str(fields.fields[UPSTREAM_ADDRESS].string_value)
+    return ""
+
+
+def go(word: Go, *, to_body: bool, complete: bool = True) -> bytes:
+    """Lets a request go on. `to_body`: whether it was shown with its body; `complete`: as in `Call`."""
+    body = word.body if to_body and complete else None
+    if not word.endpoints and not word.headers and body is None:
+        return CONTINUE_BODY if to_body else CONTINUE_HEADERS
+    common = pb.CommonResponse(header_mutation=pb.HeaderMutation(set_headers=_options(word.headers)))
+    if body is not None:
+        common.body_mutation.body = body
+    answer = (
+        pb.ProcessingResponse(request_body=pb.BodyResponse(response=common))
+        if to_body
+        else pb.ProcessingResponse(request_headers=pb.HeadersResponse(response=common))
+    )
+    if word.endpoints:
+        answer.dynamic_metadata.update({SUBSET_NAMESPACE: {SUBSET_KEY: list(word.endpoints)}})
+    return bytes(answer.SerializeToString())
+
+
+def hold(seconds: float) -> bytes:
+    """Asks Envoy for more time for the answer to its last message; it grants this once for each."""
+    whole = min(LONGEST_OVERRIDE_S, max(1, math.ceil(seconds)))
+    return bytes(pb.ProcessingResponse(override_message_timeout=Duration(seconds=whole)).SerializeToString())
+
+
+def refuse(word: Refuse, path: str) -> bytes:
+    """Answers the request in the format of the API at this path."""
+    headers = {"content-type": "application/json"}
+    if word.retry_after_s > 0:
+        headers["retry-after"] = str(word.retry_after_s)
+    answer = pb.ImmediateResponse(
+        status=HttpStatus(code=word.status),
+        headers=pb.HeaderMutation(set_headers=_options(headers)),
+        body=error_body(word, path),
+        details="program_scheduler_refused",
+    )
+    return bytes(pb.ProcessingResponse(immediate_response=answer).SerializeToString())
+
+
+def error_body(word: Refuse, path: str) -> bytes:
+    """The error object that the SDKs of the two families read."""
+    kind = _TYPES.get(word.status, "api_error")
+    error: dict[str, Any] = {"type": kind, "message": word.message}
+    if "/messages" in path.partition("?")[0]:
+        return orjson.dumps({"type": "error", "error": error})
+    code = "rate_limit_exceeded" if word.status == 429 else None
+    return orjson.dumps({"error": {**error, "param": None, "code": code}})
+
+
+def _options(headers: Mapping[str, str]) -> list[HeaderValueOption]:
+    """What may not stand in a header is left out: a request goes on without a hint rather than fail."""
+    return [
+        HeaderValueOption(
+            header=HeaderValue(key=name, raw_value=value.encode("ascii")),
+            append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+        )
+        for name, value in headers.items()
+        if _NAME.fullmatch(name) and _VALUE.fullmatch(value)
+    ]

@@ -1,0 +1,120 @@
+"""Envoy's external processor: one gRPC stream is one call, from its request's headers to the end of its answer.
+
+What Envoy sends: request headers; the body, if there is one, as far as it fits Envoy's buffer; the answer's headers;
+trailers. Then it ends the stream; it cancels it where the client or the engine is gone. Each message is answered once.
+"""
+
+from dataclasses import dataclass, field
+
+import grpc
+from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
+
+from agentic_serving.router import codec
+from agentic_serving.router.delivery import Delivery
+from agentic_serving.router.words import Go, Refuse, Wait
+
+__all__ = ["Processor"]
+
+#: The host lets a held call go by itself; if it forgets, we do, and Envoy only after us.
+FORGOTTEN_S = 1.0
+ENVOY_LATER_S = 2.0
+
+Context = grpc.aio.ServicerContext[pb.ProcessingRequest, bytes]
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What is known of one call. Its headers are dropped once the host has seen them."""
+
+    headers: dict[str, str] = field(default_factory=dict)
+    path: str = ""
+    call_id: str = ""  # empty until the host knows the call
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """The service `envoy.service.ext_proc.v3.ExternalProcessor`."""
+
+    delivery: Delivery
+
+    async def process(self, _requests: object, context: Context) -> None:
+        """One call. However its stream ends, the host hears of the end once."""
+        stream = _Stream()
+        try:
+            while isinstance(request := await context.read(), pb.ProcessingRequest):
+                answer = self._answer(stream, request)
+                del request  # it holds the body, which must not stay while the call is held
+                if isinstance(answer, _Held):
+                    answer = await self._hold(stream, answer, context)
+                if answer:
+                    await context.write(answer)
+        except Exception as error:  # noqa: BLE001 - Envoy goes on without us when the stream ends
+            self.delivery.mishaps.add("processor", error)
+        finally:
+            if stream.call_id:
+                self.delivery.closed(stream.call_id)
+
+    def _answer(self, stream: _Stream, request: pb.ProcessingRequest) -> "bytes | _Held":
+        match request.WhichOneof("request"):
+            case "request_headers":
+                stream.headers = codec.header_map(request.request_headers.headers.headers)
+                if not request.request_headers.end_of_stream:
+                    return codec.CONTINUE_HEADERS
+                return self._arrive(stream, None, complete=True)
+            case "request_body":
+                body = request.request_body
+                return self._arrive(stream, body.body, complete=body.end_of_stream)
+            case "response_headers":
+                self._began(stream, request)
+                return codec.CONTINUE_RESPONSE
+            case "response_trailers":
+                return codec.CONTINUE_TRAILERS
+            case _:  # Envoy was not asked for anything else
+                return b""
+
+    def _arrive(self, stream: _Stream, body: bytes | None, *, complete: bool) -> "bytes | _Held":
+        call = codec.call_of(stream.headers, body or b"", complete=complete)
+        stream.headers, stream.path = {}, call.path
+        word = self.delivery.arrive(call)
+        if word is not None:
+            stream.call_id = call.id
+        shown = _Shown(to_body=body is not None, complete=complete)
+        if isinstance(word, Wait):
+            return _Held(shown=shown, until_s=word.until_s)
+        return _encoded(word or Go(call_id=call.id), shown, call.path)
+
+    async def _hold(self, stream: _Stream, held: "_Held", context: Context) -> bytes:
+        longest_s = codec.LONGEST_OVERRIDE_S - ENVOY_LATER_S
+        within_s = min(longest_s, max(0.0, held.until_s - self.delivery.clock()) + FORGOTTEN_S)
+        await context.write(codec.hold(within_s + ENVOY_LATER_S))
+        word = await self.delivery.verdict(stream.call_id, within_s)
+        return _encoded(word, held.shown, stream.path)
+
+    def _began(self, stream: _Stream, request: pb.ProcessingRequest) -> None:
+        if stream.call_id:
+            headers = codec.header_map(request.response_headers.headers.headers)
+            status = headers.get(":status", "")
+            endpoint = codec.upstream_of(request.attributes)
+            self.delivery.began(stream.call_id, int(status) if status.isdecimal() else 0, endpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """How a call was shown to the host, which the answer to Envoy must match."""
+
+    to_body: bool
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A call whose second word is waited for."""
+
+    shown: _Shown
+    until_s: float
+
+
+def _encoded(word: Go | Refuse, shown: _Shown, path: str) -> bytes:
+    if isinstance(word, Refuse):
+        return codec.refuse(word, path)
+    return codec.go(word, to_body=shown.to_body, complete=shown.complete)
