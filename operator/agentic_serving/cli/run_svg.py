@@ -18,7 +18,7 @@ _TOP, _ROW, _BAR = 84.0, 34.0, 18.0
 _MAX_ROWS = 200
 _LABEL_CHARS = 30
 #: Bars that have room for the turn's number, and for its replica's name.
-_NUMBER_WIDTH, _REPLICA_WIDTH = 16.0, 84.0
+_NUMBER_WIDTH, _REPLICA_WIDTH = 16.0, 60.0
 
 _INK, _FAINT, _GRID = "#1f2328", "#6e7781", "#e6e8eb"
 #: Blue and green for work, warm colours for waiting: told apart by people who see no red or green too.
@@ -121,11 +121,11 @@ def _session(svg: ET.Element, session: Json, row: int, scale: Scale, now_s: floa
 
 def _label(session: Json, indent: float) -> str:
     """The end of a name, as a child's name often begins with its parent's; that is left out whole."""
-    name = session["id"]
+    name: str = session["id"]
     if session["parent"] and name.startswith(session["parent"] + "/"):
         name = name[len(session["parent"]) :]
     most = _LABEL_CHARS - int(indent / 7)
-    return name if len(name) <= most else "…" + name[-most + 1 :]
+    return name if len(name) <= most else f"…{name[-most + 1 :]}"
 
 
 def _turn(svg: ET.Element, turn: Json, row: int, scale: Scale, now_s: float) -> None:
@@ -146,7 +146,7 @@ def _turn(svg: ET.Element, turn: Json, row: int, scale: Scale, now_s: float) -> 
     broken = turn["outcome"] not in (None, "Answered")
     _box(group, left, top, right - left, _BAR, "none", **(outline if broken else {}))
     if right - left > _NUMBER_WIDTH:
-        _say(group, left + 4, top + _BAR - 5, f"{turn['turn']}", colour="#ffffff", size=11, weight="bold")
+        _say(group, left + 4, top + _BAR - 5, f"{turn['turn']}", size=11, weight="bold")
     decode_width = right - _x(scale, began_s)
     if decode_width > _REPLICA_WIDTH and turn["replica"]:
         _say(group, right - 4, top + _BAR - 5, turn["replica"][-12:], size=10, anchor="end")
