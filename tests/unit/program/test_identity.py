@@ -361,6 +361,11 @@ def test_a_compaction_is_a_turn_that_nobody_typed() -> None:
         ({"x-claude-code-prev-tool-durations": "Read=9;mcp%3Bx=742"}, None, "tool-duration-s/mcp;x", 0.742),
         ({"x-claude-code-context-compacted": "auto"}, None, "compacted", "auto"),
         ({TURN: '{"turn_id": "t1"}'}, None, "task", "t1"),
+        ({"x-agent-tool-seconds": "12.5"}, None, "tool-s", 12.5),
+        ({}, {"metadata": {"agent_remaining_seconds": "90"}}, "remaining-s", 90.0),
+        ({"x-agent-tool-seconds": "1"}, {"metadata": {"agent_tool_seconds": "2"}}, "tool-s", 1.0),
+        ({"x-agent-tool-seconds": "soon"}, {"metadata": {"agent_tool_seconds": 2}}, "tool-s", 2.0),
+        ({}, {"nvext": {"agent_hints": {"priority": 5}}}, "priority", 5),
     ],
     ids=str,
 )
@@ -369,6 +374,16 @@ def test_hints_are_found(headers: dict[str, str], body: object, name: str, value
     assert found is not None
     assert found.value == value
     assert found.confidence >= SAID
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "-1", "nan", "inf", "1e3", "604801", "1,5", "\u0661", "9" * 400, " 5", None, True, -1, 1e300, [5]],
+    ids=repr,
+)
+def test_a_time_that_is_none_is_no_hint(said: object) -> None:
+    headers = {"x-agent-remaining-seconds": said} if isinstance(said, str) else {}
+    assert seen(headers, {"metadata": {"agent_remaining_seconds": said}}).hint("remaining-s") is None
 
 
 def test_hints_are_bounded() -> None:
@@ -427,6 +442,7 @@ HEADERS = st.dictionaries(
             "x-dynamo-session-id",
             "x-stainless-retry-count",
             "x-claude-code-prev-tool-durations",
+            "x-agent-tool-seconds",
         ]
     ),
     st.text() | BODIES.map(json.dumps),

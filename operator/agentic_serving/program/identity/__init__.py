@@ -8,7 +8,7 @@ from agentic_serving.program.identity.types import CERTAIN, GUESSED, SAID, Hint,
 from agentic_serving.program.match import Matched
 from agentic_serving.program.request import Request, api_of, client_of
 
-__all__ = ["CERTAIN", "GUESSED", "SAID", "Hint", "Identity", "TurnKind", "identify"]
+__all__ = ["CERTAIN", "GUESSED", "SAID", "Hint", "Identity", "TurnKind", "identify", "session_name"]
 
 #: What ids may not have in a name, so that no id reaches into another's: `/` parts names, `~` begins what we made up.
 _ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "~": "%7E"})
@@ -38,6 +38,11 @@ def identify(request: Request, matched: Matched) -> Identity:
         confidence=found.confidence if found is not None else 0.0,
         hints=hints_of(request),
     )
+
+
+def session_name(program: str, sent: str) -> str:
+    """The name of a session that a program's requests call `sent`; not of a sub-agent that is named within its run."""
+    return f"{program}/{_escaped(sent)}"
 
 
 def _names(program: str, found: Named) -> tuple[str | None, str | None, str | None]:

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from agentic_serving.program.identity.kinds import MAX_TOKENS_FIELDS
 from agentic_serving.program.identity.naming import codex_metadata
-from agentic_serving.program.identity.reading import mapping, number, sequence
+from agentic_serving.program.identity.reading import mapping, number, seconds, sequence
 from agentic_serving.program.identity.types import CERTAIN, SAID, Hint
 from agentic_serving.program.request import Request, identifier
 
@@ -26,6 +26,12 @@ _MAX_DURATIONS = 16
 _MAX_DURATIONS_CHARS = 4096
 _CACHE_TTLS = ("5m", "1h")
 
+#: Said on purpose, by frameworks that know: as headers, and for those behind proxies that drop headers in `metadata`,
+#: whose values are text (docs/hints.md).
+_SECONDS: Mapping[str, str] = {"tool-s": "tool-seconds", "remaining-s": "remaining-seconds"}
+#: A week; longer is no guess about a task.
+_MOST_SECONDS = 604_800.0
+
 #: Claude Code from 2.1.273 with CLAUDE_CODE_GATEWAY_HINT_HEADERS=1; values are an open list.
 _WORDS: Mapping[str, str] = {
     "x-claude-code-request-class": "request-class",
@@ -39,12 +45,26 @@ def hints_of(request: Request) -> tuple[Hint, ...]:
     """All hints of a request, those that bind the request itself first."""
     body = mapping(request.body)
     found = (
+        *_declared(request.headers, mapping(body.get("metadata"))),
         *_limits(request.headers, body),
         *_words(request.headers, body),
         *islice(_marks(body), _MAX_MARKS),
         *islice(_durations(request.headers), _MAX_DURATIONS),
     )
     return found[:MAX_HINTS]
+
+
+def _declared(headers: Mapping[str, str], metadata: Mapping[str, Any]) -> Iterator[Hint]:
+    """How long the tools of this turn's answer will take, and the task; the header is nearer to whoever knows."""
+    for name, spelt in _SECONDS.items():
+        field = f"agent_{spelt.replace('-', '_')}"
+        for value, source in (
+            (headers.get(f"x-agent-{spelt}"), f"x-agent-{spelt}"),
+            (metadata.get(field), f"metadata.{field}"),
+        ):
+            if (said_s := seconds(value, _MOST_SECONDS)) is not None:
+                yield Hint(name, said_s, source, SAID)
+                break
 
 
 def _limits(headers: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Hint]:
@@ -54,9 +74,10 @@ def _limits(headers: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Hin
             break
     if timeout_s := number(headers.get("x-stainless-timeout")):
         yield Hint("client-timeout-s", timeout_s, "x-stainless-timeout", SAID)
-    expected = number(mapping(mapping(body.get("nvext")).get("agent_hints")).get("osl"))
-    if expected is not None:
-        yield Hint("expected-output-tokens", expected, "nvext.agent_hints.osl", SAID)
+    dynamo = mapping(mapping(body.get("nvext")).get("agent_hints"))
+    for name, field in (("expected-output-tokens", "osl"), ("priority", "priority")):
+        if (value := number(dynamo.get(field))) is not None:
+            yield Hint(name, value, f"nvext.agent_hints.{field}", SAID)
 
 
 def _words(headers: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Hint]:

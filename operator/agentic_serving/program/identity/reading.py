@@ -1,16 +1,18 @@
 """Looking into headers and bodies from outside: what is not of the expected kind is absent. Nothing raises."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-__all__ = ["json_object", "mapping", "number", "sequence", "text_of"]
+__all__ = ["json_object", "mapping", "number", "seconds", "sequence", "text_of"]
 
 #: Codex's metadata lists workspaces and can be long; Envoy lets 60 KiB of headers through by default.
 _MAX_JSON_CHARS = 65_536
 #: Enough to tell what a text begins with.
 _TEXT_CHARS = 4_096
+_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?", re.ASCII)
 
 
 def json_object(text: object) -> Mapping[str, Any]:
@@ -36,6 +38,15 @@ def number(value: object) -> int | None:
     if isinstance(value, str):
         return int(value) if value.isascii() and value.isdigit() and len(value) <= 9 else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def seconds(value: object, most: float) -> float | None:
+    """A time from 0 to `most`, as a number or as text such as `12.5`."""
+    if isinstance(value, str):
+        return float(value) if _DECIMAL.fullmatch(value) and float(value) <= most else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value <= most else None
 
 
 def text_of(content: object) -> str:

@@ -1,0 +1,47 @@
+"""Engine hints in a request's body, for engines that really carry them out. Pure.
+
+A body is changed only where the engine that was rendered obeys the field; else it stays, byte for byte. A field is put
+behind the first brace without parsing or writing the rest, which may be hundreds of KB, may hold numbers and spellings that
+a second writing would change, and has been read once already.
+
+vLLM: `priority`, lower first. Any other number than 0 is an error unless the engine runs with
+`--scheduling-policy priority`; that is the user's choice (spec.engine.args), as such an engine also preempts, which costs
+recompute. Source: vLLM 0.32 and 0.33, engine/protocol.py and v1/core/sched.
+"""
+
+import re
+from collections.abc import Mapping
+
+import orjson
+
+__all__ = ["engine_priority", "insert_int"]
+
+#: JSON's white space before the object, and within it before its first name.
+_OPENING = re.compile(rb"[ \t\r\n]*\{[ \t\r\n]*(\}?)")
+#: vLLM takes 64 bits; AgentPrograms' priorities are 32 bits wide.
+_MOST = 2**31 - 1
+
+
+def engine_priority(program_priority: int, *, overdue: bool = False) -> int:
+    """vLLM's number for a program's: the other way round. What waited out its hold goes before its equals.
+
+    Doubled, so that one half step fits between two priorities.
+    """
+    return max(-_MOST, min(_MOST, -2 * program_priority - overdue))
+
+
+def insert_int(body: bytes, parsed: object, name: str, value: int) -> bytes | None:
+    """The body with one more field; None where it must stay as it is.
+
+    Args:
+        body: JSON text, as it came.
+        parsed: the same, read. Only an object gets a field, and one that has it already keeps what its client said.
+    """
+    if not isinstance(parsed, Mapping) or name in parsed:
+        return None
+    opening = _OPENING.match(body)
+    if opening is None:
+        return None
+    end = opening.end(0) - len(opening.group(1))
+    comma = b"" if opening.group(1) else b","
+    return b"".join((body[:end], orjson.dumps(name), b":%d" % value, comma, body[end:]))

@@ -1,0 +1,72 @@
+"""router.rewrite: one field more, everything else as it came."""
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentic_serving.router.rewrite import engine_priority, insert_int
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+    max_leaves=10,
+)
+SPACE = st.text(" \t\r\n", max_size=3)
+
+
+@given(
+    st.dictionaries(st.text(st.characters(codec="utf-8")), JSON),
+    SPACE,
+    st.sampled_from([None, 1]),
+    st.booleans(),
+    st.integers(-(2**31), 2**31),
+)
+def test_the_rest_is_byte_equal_and_the_field_is_there(
+    body: dict[str, Any], space: str, indent: int | None, ascii_only: bool, value: int
+) -> None:
+    body.pop("priority", None)
+    text = (space + json.dumps(body, indent=indent, ensure_ascii=ascii_only) + space).encode()
+    parsed = orjson.loads(text)
+    found = insert_int(text, parsed, "priority", value)
+    assert found is not None
+    assert orjson.loads(found) == {**parsed, "priority": value}
+    written = b'"priority":%d' % value
+    cut = found.replace(written + b",", b"", 1) if body else found.replace(written, b"", 1)
+    assert cut == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b'{"priority": 3, "model": "m"}', b'{"prior\\u0069ty": 3}', b"[]", b'"{"', b"1", b"null", b"  [{}]"],
+)
+def test_what_has_the_field_or_is_no_object_stays(text: bytes) -> None:
+    assert insert_int(text, orjson.loads(text), "priority", 1) is None
+
+
+def test_a_body_that_is_not_what_was_parsed_stays() -> None:
+    assert insert_int(b"\xef\xbb\xbf{}", {}, "priority", 1) is None
+    assert insert_int(b"", {}, "priority", 1) is None
+
+
+@pytest.mark.parametrize(
+    ("higher", "lower"),
+    [((10, False), (0, False)), ((0, False), (-1, False)), ((0, True), (0, False)), ((1, False), (0, True))],
+)
+def test_higher_programs_come_first_and_overdue_turns_before_their_equals(
+    higher: tuple[int, bool], lower: tuple[int, bool]
+) -> None:
+    first, second = (engine_priority(p, overdue=o) for p, o in (higher, lower))
+    assert first < second
+
+
+@pytest.mark.parametrize("priority", [2**31 - 1, -(2**31)])
+def test_engines_take_the_number_whatever_a_program_has(priority: int) -> None:
+    assert -(2**31) < engine_priority(priority, overdue=True) < 2**31
