@@ -1,7 +1,7 @@
 """What the scheduler gains through the whole chain: real clients' requests, Envoy, scheduler, picker, two engines.
 
     python -m benchmarks.router_gain --engine vllm                         3 times demand, five runs of each arm
-    python -m benchmarks.router_gain --engine vllm --demand 0.5 --arms prefix+load,Enforce
+    python -m benchmarks.router_gain --engine vllm --demand 0.5 --arms prefix+load/Enforce
     python -m benchmarks.router_gain --engine sim --seconds 20 --repeats 1   plumbing only: the engines are our own model
 
 Everything between client and engine is what the operator renders and ships, as processes on loopback: Envoy, `agentic-serving
@@ -240,7 +240,7 @@ def _options() -> argparse.Namespace:
         Path(folder) / "claude_code_sessions.jsonl.gz" if folder else ROOT / "tests/traces/claude_code.jsonl"
     )
     parser.add_argument("--engine", choices=("vllm", "sim"), default="vllm")
-    parser.add_argument("--arms", type=lambda text: tuple(text.split(",")), default=ARMS)
+    parser.add_argument("--arms", type=lambda text: tuple(text.split("/")), default=ARMS)
     parser.add_argument("--demand", type=float, default=3.0)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=120.0)

@@ -17,7 +17,6 @@ from agentic_serving.render.envoy import (
     PICKER_PORT,
     READY_PORT,
     ROUTES_FILE,
-    SCHEDULER_PORT,
     EnvoyInputs,
     envoy_config,
     to_yaml,
@@ -75,6 +74,14 @@ class Router:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def kill(self) -> None:
+        """All of it, at once."""
+        self.envoy.kill()
+        if self.picker is not None:
+            self.picker.process.kill()
+        if self.scheduler is not None:
+            self.scheduler.process.kill()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
@@ -100,7 +107,11 @@ def running_chain(pool: EnginePool, link: Link) -> Iterator[Chain]:
     """All routers of a chain, ready, and gone at the end of the block."""
     with Workplace("agentic-chain-") as place, ExitStack() as stack:
         release = load_release(link.release)
-        routers = tuple(_router(stack, place, pool, link, release, index) for index in range(link.routers))
+        schedulers = [_scheduler(stack, place, pool, link, index) for index in range(link.routers)]
+        found = [one for one in schedulers if one is not None]
+        routers = tuple(
+            _router(stack, place, pool, link, release, found, index) for index in range(link.routers)
+        )
         yield Chain(pool=pool, link=link, routers=routers, folder=place.folder)
 
 
@@ -127,31 +138,51 @@ def _headers(release: PickerRelease) -> dict[str, str]:
     return {role: name for role, name in names.items() if name}
 
 
+def _scheduler(
+    stack: ExitStack, place: Workplace, pool: EnginePool, link: Link, index: int
+) -> RunningScheduler | None:
+    if link.scheduler == "Off":
+        return None
+    file = place.folder / f"scheduler-{index}.json"
+    _replace(file, scheduler_config(pool, link).to_json())
+    return stack.enter_context(running_scheduler(file, pool.cluster.kubeconfig, name=f"router-{index}"))
+
+
 def _router(
-    stack: ExitStack, place: Workplace, pool: EnginePool, link: Link, release: PickerRelease, index: int
+    stack: ExitStack,
+    place: Workplace,
+    pool: EnginePool,
+    link: Link,
+    release: PickerRelease,
+    schedulers: Sequence[RunningScheduler],
+    index: int,
 ) -> Router:
-    picker = scheduler = None
-    if link.picking != "session":
-        picker = stack.enter_context(_picker(pool, link, release))
-    if link.scheduler != "Off":
-        file = place.folder / f"scheduler-{index}.json"
-        _replace(file, scheduler_config(pool, link).to_json())
-        scheduler = stack.enter_context(
-            running_scheduler(file, pool.cluster.kubeconfig, name=f"router-{index}")
-        )
+    picker = None if link.picking == "session" else stack.enter_context(_picker(pool, link, release))
     config, routes = _envoy(pool, link, release)
-    ports = {
-        PICKER_PORT: picker.grpc_port if picker else PICKER_PORT,
-        SCHEDULER_PORT: scheduler.grpc_port if scheduler else SCHEDULER_PORT,
-    }
+    _dial(config, [one.grpc_port for one in schedulers])
+    picker_port = picker.grpc_port if picker else PICKER_PORT
 
     def start(free: Sequence[int]) -> Router:
-        moved = {**ports, HTTP_PORT: free[0], READY_PORT: free[1], ADMIN_PORT: free[2]}
+        moved = {PICKER_PORT: picker_port, HTTP_PORT: free[0], READY_PORT: free[1], ADMIN_PORT: free[2]}
         envoy = _start_envoy(place, f"envoy-{index}", _relocated(config, moved), routes)
         wait_until(lambda: Client(free[1]).answers("/ready"), timeout_s=30, what="Envoy", watch=[envoy])
-        return Router(envoy=envoy, port=free[0], admin_port=free[2], picker=picker, scheduler=scheduler)
+        own = schedulers[index] if schedulers else None
+        return Router(envoy=envoy, port=free[0], admin_port=free[2], picker=picker, scheduler=own)
 
     return on_free_ports(3, start)
+
+
+def _dial(config: Mapping[str, Any], ports: Sequence[int]) -> None:
+    """Let Envoy's scheduler cluster be these: on loopback they have ports of their own instead of addresses."""
+    for cluster in config["static_resources"]["clusters"]:
+        if cluster["name"] == "scheduler":
+            address = [{"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in ports]
+            cluster["type"] = "STATIC"
+            cluster["load_assignment"]["endpoints"] = [
+                {"lb_endpoints": [{"endpoint": {"address": one}} for one in address]}
+            ]
+            cluster.pop("dns_refresh_rate", None)
+            cluster.pop("respect_dns_ttl", None)
 
 
 @contextmanager
@@ -214,6 +245,7 @@ def _envoy(
             request_timeout_s=1800,
             drain_s=300,
             scheduler=link.scheduler,
+            scheduler_address="schedulers" if link.routers > 1 else "",
             max_hold_s=int(link.max_hold_s) + 1,
         )
     )
