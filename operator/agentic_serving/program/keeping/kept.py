@@ -63,11 +63,12 @@ class Total:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """Service that the run's task has attained here. `others`: elsewhere, by stack."""
+    """Service that the run's task has attained here. `others`: elsewhere, by stack; `began`: its beginning was seen."""
 
     since_s: float
     tokens: int
     others: Mapping[str, int] = field(default_factory=dict)
+    began: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -196,15 +196,16 @@ def _total_from(data: Json, offset_s: float) -> Total:
 
 
 def _task(task: Task, offset_s: float) -> list[Json]:
-    return [_wall(task.since_s, offset_s), task.tokens, dict(task.others)]
+    return [_wall(task.since_s, offset_s), task.tokens, dict(task.others), task.began]
 
 
 def _task_from(data: Json, offset_s: float) -> Task:
-    since, tokens, others = data
+    since, tokens, others, began = data
     return Task(
         since_s=_clock(since, offset_s),
         tokens=_count(tokens),
         others={_name(stack): _count(part) for stack, part in others.items()},
+        began=bool(began),
     )
 
 
