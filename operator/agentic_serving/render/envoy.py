@@ -24,6 +24,7 @@ from agentic_serving import yamltext
 from agentic_serving.api.matching import Ordering, ProgramRoute, order_programs
 from agentic_serving.api.rules import Rule
 from agentic_serving.render.envoy_filters import http_filters, stdout_log
+from agentic_serving.render.envoy_hints import hints_cluster
 from agentic_serving.render.envoy_routes import (
     ROUTES_FILE,
     RouteLimits,
@@ -119,7 +120,8 @@ class EnvoyConfig:
 def envoy_config(inputs: EnvoyInputs) -> EnvoyConfig:
     """The configuration; programs that would break it are left out and named in `ordering.problems`."""
     ordering = order_programs(inputs.programs)
-    scheduler = [] if inputs.scheduler == "Off" else [_scheduler(inputs.scheduler_address)]
+    address = inputs.scheduler_address
+    scheduler = [] if inputs.scheduler == "Off" else [_scheduler(address), hints_cluster(address)]
     config = {
         "node": {"id": "router", "cluster": "router"},  # Envoy wants a name to read routes from a file
         "admin": {"address": _address("127.0.0.1", ADMIN_PORT)},

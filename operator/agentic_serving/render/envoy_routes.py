@@ -23,6 +23,7 @@ from agentic_serving.api.matching import (
     conditions,
 )
 from agentic_serving.api.program import DEFAULT_PROGRAM
+from agentic_serving.render.envoy_hints import hints_route
 from agentic_serving.render.releases import Headers
 
 __all__ = [
@@ -112,6 +113,7 @@ def _virtual_host(
         "request_headers_to_remove": [SESSION, PROGRAM_HEADER] if stamped else [SESSION],
         "routes": [
             *_guards(programs),
+            *(_hints(programs, default) if stamped else ()),
             *(
                 _route(
                     program, met, action, [*_stamp(program, stamped=stamped), *_mutations(program, headers)]
@@ -144,6 +146,13 @@ def _guards(programs: Sequence[ProgramRoute]) -> Iterator[dict[str, Any]]:
         }
 
 
+def _hints(programs: Sequence[ProgramRoute], default: ProgramRoute) -> Iterator[dict[str, Any]]:
+    """Before all routes of calls, as each of those takes every path."""
+    for program in (*programs, default):
+        for met in conditions(program):
+            yield hints_route(program.name, _match(met))
+
+
 def _route(
     program: ProgramRoute,
     met: Sequence[Condition],
@@ -151,17 +160,21 @@ def _route(
     mutations: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """A route of one list of conditions: Envoy's routes know no `or`."""
-    match: dict[str, Any] = {"prefix": "/"}
-    if met:
-        match["headers"] = [_condition(condition) for condition in met]
     return {
-        "match": match,
+        "match": _match(met),
         "metadata": {"filter_metadata": {PROGRAM_METADATA: {"program": program.name}}},
         "route": dict(action),
         "typed_per_filter_config": {
             MUTATION_FILTER: {"@type": _PER_ROUTE, "mutations": {"request_mutations": mutations}}
         },
     }
+
+
+def _match(met: Sequence[Condition]) -> dict[str, Any]:
+    match: dict[str, Any] = {"prefix": "/"}
+    if met:
+        match["headers"] = [_condition(condition) for condition in met]
+    return match
 
 
 def _stamp(program: ProgramRoute, *, stamped: bool) -> Iterator[dict[str, Any]]:

@@ -46,8 +46,12 @@ def routes(rendered: EnvoyConfig) -> list[dict[str, Any]]:
 
 
 def to_engines(rendered: EnvoyConfig) -> list[dict[str, Any]]:
-    """The routes that answer nothing themselves."""
-    return [route for route in routes(rendered) if "route" in route]
+    """The routes of calls: those that answer nothing themselves, and do not lead to the scheduler."""
+    return [route for route in routes(rendered) if route.get("route", {}).get("cluster") == "picked"]
+
+
+def hints(rendered: EnvoyConfig) -> list[dict[str, Any]]:
+    return [route for route in routes(rendered) if route.get("route", {}).get("cluster") == "scheduler-http"]
 
 
 def clusters(rendered: EnvoyConfig) -> dict[str, dict[str, Any]]:
@@ -174,6 +178,37 @@ def test_of_several_schedulers_only_an_active_one_is_asked() -> None:
     cluster = clusters(render(base=replace(ENFORCE, scheduler_address="chat-scheduler.ns.svc")))["scheduler"]
     assert set(sockets(cluster)) == {("chat-scheduler.ns.svc", 9004)}
     assert [check["grpc_health_check"] for check in cluster["health_checks"]] == [{"service_name": "active"}]
+    assert cluster["common_lb_config"] == {"healthy_panic_threshold": {"value": 0}}
+
+
+def test_hints_go_to_the_scheduler_under_the_program_that_calls_have() -> None:
+    """Nobody speaks for a program whose requests it could not send, and no picker sees a hint."""
+    found = hints(render(CODER, base=ENFORCE))
+    calls = [route["match"].get("headers") for route in to_engines(render(CODER, base=ENFORCE))]
+    assert [route["match"].get("headers") for route in found] == calls
+    assert {route["match"]["path"] for route in found} == {"/agentic-serving/v1/hints"}
+    rewritten = [route["route"]["prefix_rewrite"] for route in found]
+    assert sorted(set(rewritten), key=rewritten.index) == ["/v1/hints/coder", "/v1/hints/default"]
+    for route in found:
+        disabled = route["typed_per_filter_config"]
+        assert {name for name, config in disabled.items() if config["disabled"]} == {"scheduler", "picker"}
+
+
+def test_hints_are_tried_after_refusals_and_before_every_call() -> None:
+    kinds = [
+        "refusal" if "direct_response" in route else route["route"]["cluster"]
+        for route in routes(render(CODER, base=ENFORCE))
+    ]
+    assert sorted(set(kinds), key=kinds.index) == ["refusal", "scheduler-http", "picked"]
+    assert kinds == sorted(kinds, key=["refusal", "scheduler-http", "picked"].index)
+
+
+def test_hints_too_reach_an_active_scheduler_only() -> None:
+    assert set(sockets(clusters(render(base=ENFORCE))["scheduler-http"])) == {("127.0.0.1", 9005)}
+    several = clusters(render(base=replace(ENFORCE, scheduler_address="chat-scheduler.ns.svc")))
+    cluster = several["scheduler-http"]
+    assert set(sockets(cluster)) == {("chat-scheduler.ns.svc", 9005)}
+    assert [check["http_health_check"] for check in cluster["health_checks"]] == [{"path": "/v1/hints"}]
     assert cluster["common_lb_config"] == {"healthy_panic_threshold": {"value": 0}}
 
 
