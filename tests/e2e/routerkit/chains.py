@@ -16,18 +16,16 @@ from agentic_serving.render.envoy import (
     HTTP_PORT,
     PICKER_PORT,
     READY_PORT,
-    ROUTES_FILE,
     EnvoyInputs,
     envoy_config,
-    to_yaml,
 )
 from agentic_serving.render.picker import PickerConfig, PickerInputs, picker_config
 from agentic_serving.render.releases import PickerRelease, load_release
 from agentic_serving.router.config import Config
 from agentic_serving.router.config import Program as Scheduled
 from tests.e2e.localcluster.process import Process, Workplace, wait_until
-from tests.e2e.localcluster.tools import envoy_path
 from tests.e2e.realengines.client import Client
+from tests.e2e.routerkit.chain_envoy import by_session, dial, hashing, relocated, replace_file, start_envoy
 from tests.e2e.routerkit.enginepool import POD_LABELS, POOL, POOL_NAMESPACE, STACK, EnginePool
 from tests.e2e.routerkit.pickers import RunningPicker, picker_binary, running_picker
 from tests.e2e.routerkit.ports import on_free_ports
@@ -99,7 +97,7 @@ class Chain:
     def configure(self, link: Link) -> None:
         """Give the schedulers another policy or programs, as a changed ConfigMap does."""
         for index in range(len(self.routers)):
-            _replace(self.folder / f"scheduler-{index}.json", scheduler_config(self.pool, link).to_json())
+            replace_file(self.folder / f"scheduler-{index}.json", scheduler_config(self.pool, link).to_json())
 
 
 @contextmanager
@@ -144,7 +142,7 @@ def _scheduler(
     if link.scheduler == "Off":
         return None
     file = place.folder / f"scheduler-{index}.json"
-    _replace(file, scheduler_config(pool, link).to_json())
+    replace_file(file, scheduler_config(pool, link).to_json())
     return stack.enter_context(running_scheduler(file, pool.cluster.kubeconfig, name=f"router-{index}"))
 
 
@@ -159,30 +157,17 @@ def _router(
 ) -> Router:
     picker = None if link.picking == "session" else stack.enter_context(_picker(pool, link, release))
     config, routes = _envoy(pool, link, release)
-    _dial(config, [one.grpc_port for one in schedulers])
+    dial(config, [one.grpc_port for one in schedulers])
     picker_port = picker.grpc_port if picker else PICKER_PORT
 
     def start(free: Sequence[int]) -> Router:
         moved = {PICKER_PORT: picker_port, HTTP_PORT: free[0], READY_PORT: free[1], ADMIN_PORT: free[2]}
-        envoy = _start_envoy(place, f"envoy-{index}", _relocated(config, moved), routes)
+        envoy = start_envoy(place, f"envoy-{index}", relocated(config, moved), routes)
         wait_until(lambda: Client(free[1]).answers("/ready"), timeout_s=30, what="Envoy", watch=[envoy])
         own = schedulers[index] if schedulers else None
         return Router(envoy=envoy, port=free[0], admin_port=free[2], picker=picker, scheduler=own)
 
     return on_free_ports(3, start)
-
-
-def _dial(config: Mapping[str, Any], ports: Sequence[int]) -> None:
-    """Let Envoy's scheduler cluster be these: on loopback they have ports of their own instead of addresses."""
-    for cluster in config["static_resources"]["clusters"]:
-        if cluster["name"] == "scheduler":
-            address = [{"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in ports]
-            cluster["type"] = "STATIC"
-            cluster["load_assignment"]["endpoints"] = [
-                {"lb_endpoints": [{"endpoint": {"address": one}} for one in address]}
-            ]
-            cluster.pop("dns_refresh_rate", None)
-            cluster.pop("respect_dns_ttl", None)
 
 
 @contextmanager
@@ -251,64 +236,5 @@ def _envoy(
     )
     if link.picking != "session":
         return rendered.config, rendered.routes
-    return _by_session(rendered.config, pool), _hashing(rendered.routes)
-
-
-def _by_session(config: Mapping[str, Any], pool: EnginePool) -> dict[str, Any]:
-    """No picker: the same cluster name stands for all engines, and a hash ring chooses."""
-    manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-    manager["http_filters"] = [one for one in manager["http_filters"] if one["name"] != "picker"]
-    hosts = [(engine.client.host, pool.port) for engine in pool.engines]
-    ends = [{"endpoint": {"address": {"socket_address": {"address": a, "port_value": p}}}} for a, p in hosts]
-    clusters = [
-        one for one in config["static_resources"]["clusters"] if one["name"] not in ("picked", "picker")
-    ]
-    ring = {
-        "name": "picked",
-        "type": "STATIC",
-        "lb_policy": "RING_HASH",
-        "load_assignment": {"cluster_name": "picked", "endpoints": [{"lb_endpoints": ends}]},
-    }
-    resources = {**config["static_resources"], "clusters": [*clusters, ring]}
-    return {**config, "static_resources": resources}
-
-
-def _hashing(routes: Mapping[str, Any]) -> Mapping[str, Any]:
-    named = ("x-claude-code-session-id", "session-id", "x-session-id")
-    policy = [{"header": {"header_name": name}, "terminal": True} for name in named]
-    for host in routes["resources"][0]["virtual_hosts"]:
-        for route in host["routes"]:
-            if "route" in route:
-                route["route"]["hash_policy"] = policy
-    return routes
-
-
-def _start_envoy(
-    place: Workplace, name: str, config: Mapping[str, Any], routes: Mapping[str, Any]
-) -> Process:
-    folder = place.folder / name
-    folder.mkdir(exist_ok=True)
-    file = folder / "envoy.yaml"
-    placed = to_yaml(config).replace(str(ROUTES_FILE.parent), str(folder))
-    file.write_text(placed)
-    _replace(folder / ROUTES_FILE.name, to_yaml(routes))
-    options = ["--use-dynamic-base-id", "-l", "warn", "--concurrency", "1"]
-    return place.start(name, [str(envoy_path()), "-c", str(file), *options])
-
-
-def _replace(file: Path, text: str) -> None:
-    """By a rename, as kubelet does: readers see the old or the new one."""
-    fresh = file.with_suffix(".new")
-    fresh.write_text(text)
-    fresh.replace(file)
-
-
-def _relocated(value: Any, ports: Mapping[int, int]) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, Mapping):
-        return {
-            key: ports.get(child, child) if key == "port_value" else _relocated(child, ports)
-            for key, child in value.items()
-        }
-    if isinstance(value, list):
-        return [_relocated(child, ports) for child in value]
-    return value
+    engines = [(engine.client.host, pool.port) for engine in pool.engines]
+    return by_session(rendered.config, engines), hashing(rendered.routes)
