@@ -1,8 +1,8 @@
 """Engine hints in a request's body, for engines that really carry them out. Pure.
 
 A body is changed only where the engine that was rendered obeys the field; else it stays, byte for byte. A field is put
-behind the first brace without parsing or writing the rest, which may be hundreds of KB, may hold numbers and spellings that
-a second writing would change, and has been read once already.
+behind the first brace without writing the rest anew, which may be hundreds of KB and hold numbers and spellings that a second writing
+would change.
 
 vLLM: `priority`, lower first. Any other number than 0 is an error unless the engine runs with
 `--scheduling-policy priority`; that is the user's choice (spec.engine.args), as such an engine also preempts, which costs
@@ -10,7 +10,6 @@ recompute. Source: vLLM 0.32 and 0.33, engine/protocol.py and v1/core/sched.
 """
 
 import re
-from collections.abc import Mapping
 
 import orjson
 
@@ -30,18 +29,24 @@ def engine_priority(program_priority: int, *, overdue: bool = False) -> int:
     return max(-_MOST, min(_MOST, -2 * program_priority - overdue))
 
 
-def insert_int(body: bytes, parsed: object, name: str, value: int) -> bytes | None:
-    """The body with one more field; None where it must stay as it is.
+def insert_int(body: bytes, name: str, value: int) -> bytes | None:
+    """The body with one more field; None where it must stay: it is no object, or its client has said the same field.
 
-    Args:
-        body: JSON text, as it came.
-        parsed: the same, read. Only an object gets a field, and one that has it already keeps what its client said.
+    A field that is there in another spelling (`\\u0070riority`) is not seen, and wins, as of two equal names the last one does.
     """
-    if not isinstance(parsed, Mapping) or name in parsed:
-        return None
     opening = _OPENING.match(body)
-    if opening is None:
+    quoted = orjson.dumps(name)
+    if opening is None or (quoted in body and _has(body, name)):
         return None
     end = opening.end(0) - len(opening.group(1))
     comma = b"" if opening.group(1) else b","
-    return b"".join((body[:end], orjson.dumps(name), b":%d" % value, comma, body[end:]))
+    return b"".join((body[:end], quoted, b":%d" % value, comma, body[end:]))
+
+
+def _has(body: bytes, name: str) -> bool:
+    """Whether the object itself has the field; prompts may well speak of it. What is not JSON is not ours to change."""
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return True
+    return not isinstance(parsed, dict) or name in parsed

@@ -35,7 +35,7 @@ def test_the_rest_is_byte_equal_and_the_field_is_there(
     body.pop("priority", None)
     text = (space + json.dumps(body, indent=indent, ensure_ascii=ascii_only) + space).encode()
     parsed = orjson.loads(text)
-    found = insert_int(text, parsed, "priority", value)
+    found = insert_int(text, "priority", value)
     assert found is not None
     assert orjson.loads(found) == {**parsed, "priority": value}
     written = b'"priority":%d' % value
@@ -45,15 +45,31 @@ def test_the_rest_is_byte_equal_and_the_field_is_there(
 
 @pytest.mark.parametrize(
     "text",
-    [b'{"priority": 3, "model": "m"}', b'{"prior\\u0069ty": 3}', b"[]", b'"{"', b"1", b"null", b"  [{}]"],
+    [
+        b'{"priority": 3, "model": "m"}',
+        b'{"priority" 3}',
+        b"",
+        b"\xef\xbb\xbf{}",
+        b"[]",
+        b'"{"',
+        b"1",
+        b"null",
+        b"  [{}]",
+    ],
 )
 def test_what_has_the_field_or_is_no_object_stays(text: bytes) -> None:
-    assert insert_int(text, orjson.loads(text), "priority", 1) is None
+    assert insert_int(text, "priority", 1) is None
 
 
-def test_a_body_that_is_not_what_was_parsed_stays() -> None:
-    assert insert_int(b"\xef\xbb\xbf{}", {}, "priority", 1) is None
-    assert insert_int(b"", {}, "priority", 1) is None
+def test_a_prompt_that_speaks_of_the_field_is_no_field() -> None:
+    text = b'{"messages": [{"role": "user", "content": "set \\"priority\\"", "priority": 1}]}'
+    assert insert_int(text, "priority", -2) == b'{"priority":-2,' + text[1:]
+
+
+def test_what_the_client_said_in_another_spelling_wins() -> None:
+    found = insert_int(b'{"prior\\u0069ty": 3}', "priority", -2)
+    assert found is not None
+    assert orjson.loads(found) == json.loads(found) == {"priority": 3}
 
 
 @pytest.mark.parametrize(
