@@ -59,7 +59,8 @@ READY_PORT = 19001  # GET /ready and /metrics; as in llm-d's standalone chart
 ADMIN_PORT = 19000  # loopback only
 PICKER_PORT = 9002
 
-BUFFER_BYTES = 64 * 1024 * 1024  # agents' bodies are hundreds of KB, with images several MB
+#: Agents' bodies are hundreds of KB, with images several MB. The picker's filter fails bodies that are larger than this.
+BUFFER_BYTES = 64 * 1024 * 1024
 STREAM_WINDOW_BYTES = 16 * 1024 * 1024
 MAX_STREAMS = 100_000
 MAX_CONNECTIONS = 50_000
@@ -67,9 +68,6 @@ MAX_CONNECTIONS = 50_000
 REGEX_PROGRAM_SIZE = 1_000_000
 #: The picker's 429 after its TTL comes before Envoy's 408.
 GRACE_S = 5
-#: Of a body that the scheduler reads whole; of a longer one it gets the beginning. A prompt of 1,000,000 tokens, the
-#: longest context of served models, is about 5 MB of JSON.
-SCHEDULER_BODY_BYTES = 8 * 1024 * 1024
 #: A connection costs its client one round trip; once a minute is nothing.
 MAX_CONNECTION_AGE_S = 60
 
@@ -103,8 +101,7 @@ class EnvoyInputs:
     @property
     def limits(self) -> RouteLimits:
         request_s = self.request_timeout_s + (self.max_hold_s if self.scheduler == "Enforce" else 0)
-        body_bytes = None if self.scheduler == "Off" else SCHEDULER_BODY_BYTES
-        return RouteLimits(request_s=request_s, stream_s=request_s + GRACE_S, body_bytes=body_bytes)
+        return RouteLimits(request_s=request_s, stream_s=request_s + GRACE_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,12 +60,10 @@ class RouteLimits:
     Attributes:
         request_s: from the first byte to the last, waiting included.
         stream_s: the same, at which the stream is cut if nothing else has ended it.
-        body_bytes: of a request's body that a filter may gather; None: what the connection's buffer holds.
     """
 
     request_s: int
     stream_s: int
-    body_bytes: int | None = None
 
 
 def edge_mutations() -> list[dict[str, Any]]:
@@ -91,8 +89,6 @@ def routes_document(
 ) -> dict[str, Any]:
     """The file of routes. `stamped`: requests carry their program's name to the program scheduler."""
     host = _virtual_host(programs, headers, action=_action(cluster, limits), stamped=stamped)
-    if limits.body_bytes is not None:
-        host["request_body_buffer_limit"] = limits.body_bytes
     return {"resources": [{"@type": _ROUTE_CONFIGURATION, "name": ROUTES, "virtual_hosts": [host]}]}
 
 

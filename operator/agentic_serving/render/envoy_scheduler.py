@@ -46,6 +46,7 @@ def scheduler_filter() -> dict[str, Any]:
         "failure_mode_allow": True,
         "message_timeout": f"{MESSAGE_TIMEOUT_S}s",
         "max_message_timeout": f"{LONGEST_HOLD_S}s",
+        "allow_mode_override": True,  # it asks not to be sent what it would not read
         "route_cache_action": "RETAIN",  # the program has been chosen; new headers must not choose another
         "processing_mode": {
             "request_header_mode": "SEND",
@@ -108,6 +109,7 @@ def _active_only() -> dict[str, Any]:
         "grpc_health_check": {"service_name": ACTIVE_SERVICE},
     }
     return {
+        "dns_lookup_family": "V4_PREFERRED",
         "dns_refresh_rate": "2s",
         "respect_dns_ttl": False,
         "health_checks": [check],

@@ -6,10 +6,12 @@ Answers are made as bytes: most are one of three that never change, and are then
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from envoy.config.core.v3.base_pb2 import HeaderValue, HeaderValueOption
+from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from envoy.type.v3.http_status_pb2 import HttpStatus
 from google.protobuf.duration_pb2 import Duration
@@ -23,6 +25,7 @@ __all__ = [
     "CONTINUE_TRAILERS",
     "LONGEST_OVERRIDE_S",
     "UPSTREAM_ADDRESS",
+    "Shown",
     "call_of",
     "error_body",
     "go",
@@ -44,6 +47,16 @@ CONTINUE_HEADERS: bytes = pb.ProcessingResponse(request_headers=pb.HeadersRespon
 CONTINUE_BODY: bytes = pb.ProcessingResponse(request_body=pb.BodyResponse()).SerializeToString()
 CONTINUE_RESPONSE: bytes = pb.ProcessingResponse(response_headers=pb.HeadersResponse()).SerializeToString()
 CONTINUE_TRAILERS: bytes = pb.ProcessingResponse(response_trailers=pb.TrailersResponse()).SerializeToString()
+
+#: As rendered (`render/envoy_scheduler.py`), but for the body.
+_WITHOUT_BODY = ProcessingMode(
+    request_header_mode=ProcessingMode.SEND,
+    request_body_mode=ProcessingMode.NONE,
+    request_trailer_mode=ProcessingMode.SKIP,
+    response_header_mode=ProcessingMode.SEND,
+    response_body_mode=ProcessingMode.NONE,
+    response_trailer_mode=ProcessingMode.SEND,
+)
 
 #: What Envoy lets through in a name and a value; it would fail the request for anything else.
 _NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
@@ -81,21 +94,38 @@ def upstream_of(attributes: Mapping[str, Struct]) -> str:
     return ""
 
 
-def go(word: Go, *, to_body: bool, complete: bool = True) -> bytes:
-    """Lets a request go on. `to_body`: whether it was shown with its body; `complete`: as in `Call`."""
-    body = word.body if to_body and complete else None
-    if not word.endpoints and not word.headers and body is None:
-        return CONTINUE_BODY if to_body else CONTINUE_HEADERS
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """How a request was shown, which the answer must match.
+
+    Attributes:
+        with_body: the answer is one to the message of its body; else to that of its headers.
+        complete: as in `Call`. What was not shown whole is not replaced.
+        more: a body follows that we do not want to see.
+    """
+
+    with_body: bool
+    complete: bool = True
+    more: bool = False
+
+
+def go(word: Go, shown: Shown) -> bytes:
+    """Lets a request go on."""
+    body = word.body if shown.with_body and shown.complete else None
+    if not word.endpoints and not word.headers and body is None and not shown.more:
+        return CONTINUE_BODY if shown.with_body else CONTINUE_HEADERS
     common = pb.CommonResponse(header_mutation=pb.HeaderMutation(set_headers=_options(word.headers)))
     if body is not None:
         common.body_mutation.body = body
     answer = (
         pb.ProcessingResponse(request_body=pb.BodyResponse(response=common))
-        if to_body
+        if shown.with_body
         else pb.ProcessingResponse(request_headers=pb.HeadersResponse(response=common))
     )
     if word.endpoints:
         answer.dynamic_metadata.update({SUBSET_NAMESPACE: {SUBSET_KEY: list(word.endpoints)}})
+    if shown.more:
+        answer.mode_override.CopyFrom(_WITHOUT_BODY)
     return bytes(answer.SerializeToString())
 
 

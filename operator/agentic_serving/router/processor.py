@@ -19,6 +19,10 @@ __all__ = ["Processor"]
 FORGOTTEN_S = 1.0
 ENVOY_LATER_S = 2.0
 
+#: A longer body is not read: it is not even sent to us where its length is known in time. A prompt of 1,000,000 tokens,
+#: the longest context of served models, is about 5 MB of JSON.
+MAX_BODY_BYTES = 8 * 1024 * 1024
+
 Context = grpc.aio.ServicerContext[pb.ProcessingRequest, bytes]
 
 
@@ -58,12 +62,11 @@ class Processor:
         match request.WhichOneof("request"):
             case "request_headers":
                 stream.headers = codec.header_map(request.request_headers.headers.headers)
-                if not request.request_headers.end_of_stream:
-                    return codec.CONTINUE_HEADERS
-                return self._arrive(stream, None, complete=True)
+                return self._headers(stream, ended=request.request_headers.end_of_stream)
             case "request_body":
                 body = request.request_body
-                return self._arrive(stream, body.body, complete=body.end_of_stream)
+                whole = body.end_of_stream and len(body.body) <= MAX_BODY_BYTES
+                return self._arrive(stream, body.body, codec.Shown(with_body=True, complete=whole))
             case "response_headers":
                 self._began(stream, request)
                 return codec.CONTINUE_RESPONSE
@@ -72,13 +75,20 @@ class Processor:
             case _:  # Envoy was not asked for anything else
                 return b""
 
-    def _arrive(self, stream: _Stream, body: bytes | None, *, complete: bool) -> "bytes | _Held":
-        call = codec.call_of(stream.headers, body or b"", complete=complete)
+    def _headers(self, stream: _Stream, *, ended: bool) -> "bytes | _Held":
+        if ended:
+            return self._arrive(stream, b"", codec.Shown(with_body=False))
+        length = stream.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+            return self._arrive(stream, b"", codec.Shown(with_body=False, complete=False, more=True))
+        return codec.CONTINUE_HEADERS  # the body comes next
+
+    def _arrive(self, stream: _Stream, body: bytes, shown: codec.Shown) -> "bytes | _Held":
+        call = codec.call_of(stream.headers, body, complete=shown.complete)
         stream.headers, stream.path = {}, call.path
         word = self.delivery.arrive(call)
         if word is not None:
             stream.call_id = call.id
-        shown = _Shown(to_body=body is not None, complete=complete)
         if isinstance(word, Wait):
             return _Held(shown=shown, until_s=word.until_s)
         return _encoded(word or Go(call_id=call.id), shown, call.path)
@@ -99,22 +109,14 @@ class Processor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """How a call was shown to the host, which the answer to Envoy must match."""
-
-    to_body: bool
-    complete: bool
-
-
-@dataclass(frozen=True, slots=True)
 class _Held:
     """A call whose second word is waited for."""
 
-    shown: _Shown
+    shown: codec.Shown
     until_s: float
 
 
-def _encoded(word: Go | Refuse, shown: _Shown, path: str) -> bytes:
+def _encoded(word: Go | Refuse, shown: codec.Shown, path: str) -> bytes:
     if isinstance(word, Refuse):
         return codec.refuse(word, path)
-    return codec.go(word, to_body=shown.to_body, complete=shown.complete)
+    return codec.go(word, shown)

@@ -21,9 +21,9 @@ __all__ = ["ACTIVE_SERVICE", "Server", "serve"]
 #: Health of the one active scheduler of a stack (`render/envoy_scheduler.py`).
 ACTIVE_SERVICE = "active"
 
-#: Envoy shows at most 8 MiB of a body (`render/envoy.py`), in frames of its own; what is larger fails that call's stream,
-#: and the call goes on.
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+#: Twice the longest body that is read (`processor`). A longer one, sent in chunks so that its length is not known before,
+#: ends that call's stream: it goes on unseen. So many clients cannot fill the memory by what nobody reads.
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 #: Until the answers to calls that were just let go are written.
 STOP_GRACE_S = 1.0
 
@@ -75,7 +75,7 @@ async def serve(
     host: Host,
     *,
     port: int,
-    address: str = "0.0.0.0",  # noqa: S104 - a pod's port, guarded by NetworkPolicies
+    address: str = "[::]",  # IPv4 too
     clock: Callable[[], float] = time.monotonic,
     count_mishap: Callable[[str], None] = lambda _: None,
     destination_header: str = "x-gateway-destination-endpoint",

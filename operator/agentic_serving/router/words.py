@@ -44,7 +44,7 @@ class Call:
         path: with its query.
         headers: by lower-case name; the edge has removed what only we may set.
         body: JSON text, as it came. Empty: there is none.
-        complete: False: the body is longer than Envoy buffers, so this is its beginning only and is not parsed.
+        complete: False: the body is longer than we read; what is here of it, if anything, is not parsed.
     """
 
     id: str
@@ -219,7 +219,10 @@ class Decided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Began:
-    """The answer's headers came: for a stream its first token. `replica`: the pod that the picker chose, if known."""
+    """The answer began: its headers came, or of a stream the first token, where that is told.
+
+    `replica`: the pod that the picker chose, if known.
+    """
 
     call_id: str
     status: int
@@ -305,6 +308,10 @@ class Host(Protocol):
 
     def began(self, call_id: str, status: int, endpoint: str, now_s: float) -> Sequence[Word]:
         """Response headers. `endpoint`: of the pod, where they say so; else empty."""
+        ...
+
+    def first_token(self, call_id: str, now_s: float) -> Sequence[Word]:
+        """The first piece of a stream's content came. Engines send headers before they have computed the prompt."""
         ...
 
     def closed(self, call_id: str, now_s: float) -> Sequence[Word]:

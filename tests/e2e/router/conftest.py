@@ -41,11 +41,11 @@ class Chain:
 
 
 @contextmanager
-def chain(inputs: EnvoyInputs = INPUTS) -> Iterator[Chain]:
-    """One of its own, for tests that disturb it."""
+def chain(inputs: EnvoyInputs = INPUTS, *, active: bool = True) -> Iterator[Chain]:
+    """One of its own, for tests that disturb it. `active`: whether its scheduler is the active one."""
     with echo() as upstream, Workplace("agentic-scheduler-") as place:
         (port,) = free_ports(1)
-        scheduler = start(place, port)
+        scheduler = start(place, port, active=active)
         rendered = without_picker(envoy_config(inputs), upstream.endpoint)
         with running(rendered, scheduler_port=port) as envoy:
             yield Chain(envoy, scheduler, place, upstream)

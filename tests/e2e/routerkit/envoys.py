@@ -1,5 +1,6 @@
 """The real Envoy on loopback: validates a configuration, or runs it on ports of its own."""
 
+import contextlib
 import copy
 import http.client
 import json
@@ -59,6 +60,16 @@ class RunningEnvoy:
 
     def get(self, path: str, *, port: int | None = None) -> Answer:
         return _call("GET", port or self.http_port, path, [], b"")
+
+    def connected(self) -> contextlib.closing[http.client.HTTPConnection]:
+        """A connection for what no ordinary client does."""
+        return contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=30))
+
+    def send(
+        self, method: str, path: str, headers: Sequence[tuple[str, str]] = (), body: bytes = b""
+    ) -> Answer:
+        """Any request."""
+        return _call(method, self.http_port, path, headers, body)
 
     def post(
         self,

@@ -1,6 +1,6 @@
 """A scheduler process whose host does what each request's headers say, and prints what it hears as JSON lines.
 
-`python -m tests.e2e.routerkit.scripted PORT`. It serves with the package's own server; only the decisions are a script:
+`python -m tests.e2e.routerkit.scripted PORT active|standby`. It serves with the package's own server; only the decisions are a script:
 
 - `x-test-hold-s`: hold for so long; `x-test-hold`: hold until a call with `x-test-let-go` and the same value arrives
 - `x-test-endpoints`: the subset hint; `x-test-refuse`: answer with that status
@@ -10,6 +10,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from agentic_serving.api.matching import PROGRAM_HEADER
-from agentic_serving.router.server import serve
+from agentic_serving.router.server import Server, serve
 from agentic_serving.router.words import Call, Declaration, Go, Pod, Refuse, Usage, Wait, Word
 from tests.e2e.localcluster.process import Process, Workplace, wait_until
 
@@ -123,6 +124,10 @@ class Scripted:
     def of(self, call_id: str, event: str = "") -> list[dict[str, Any]]:
         return [e for e in self.events if e["call_id"] == call_id and (not event or e["event"] == event)]
 
+    def take_over(self) -> None:
+        """It becomes the active one."""
+        os.kill(self.process.pid, signal.SIGUSR1)
+
     def tagged(self, tag: str) -> str:
         """Id of the call that was sent with `x-tag`; empty until it has arrived."""
         found = [e for e in self.events if e["event"] == "arrive" and e["headers"].get("x-tag") == tag]
@@ -134,11 +139,17 @@ class Scripted:
         return self.of(call_id, event)[0]
 
 
-def start(place: Workplace, port: int) -> Scripted:
+def start(place: Workplace, port: int, *, active: bool = True) -> Scripted:
     """Starts it, or starts it again; its log goes on."""
     root = Path(__file__).parents[3]
     env = {"PYTHONPATH": f"{root}:{root / 'operator'}", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "tests.e2e.routerkit.scripted", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.e2e.routerkit.scripted",
+        str(port),
+        "active" if active else "standby",
+    ]
     process = place.start("scheduler", command, env=env)
     found = Scripted(process, port)
     n_before = sum(event["event"] == LISTENING for event in found.events)
@@ -149,17 +160,30 @@ def start(place: Workplace, port: int) -> Scripted:
     return found
 
 
-async def main(port: int) -> None:
+async def main(port: int, state: str) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    takes_over = asyncio.Event()
+    loop.add_signal_handler(signal.SIGUSR1, takes_over.set)
     server = await serve(
-        ScriptedHost(), port=port, address="127.0.0.1", count_mishap=lambda part: say("mishap", part)
+        ScriptedHost(),
+        port=port,
+        address="127.0.0.1",
+        count_mishap=lambda part: say("mishap", part),
+        active=state == "active",
     )
     say(LISTENING, "", at_s=time.monotonic())
+    taking_over = asyncio.create_task(_take_over(takes_over, server))
     await stopped.wait()
+    taking_over.cancel()
     await server.stop()
 
 
+async def _take_over(told: asyncio.Event, server: Server) -> None:
+    await told.wait()
+    await server.set_active(True)
+
+
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
