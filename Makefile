@@ -98,9 +98,10 @@ fmt: setup ## Format and fix what can be fixed
 	@$(VENV)/bin/ruff format .
 
 .PHONY: generate
-generate: setup ## Write what is generated: CRDs, API reference, RBAC, install.yaml
+generate: setup ## Write what is generated: CRDs, API reference, RBAC, install.yaml, dashboard, alerts, docs/metrics.md
 	@$(PY) -m agentic_serving.api.generate
 	@$(PY) deploy/generate.py
+	@$(PY) -m deploy.monitoring
 
 .PHONY: verify
 verify: generate lint ## Generate, check, and require a clean tree

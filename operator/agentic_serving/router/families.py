@@ -11,7 +11,7 @@ from typing import Literal
 __all__ = ["BY_NAME", "FAMILIES", "Family"]
 
 #: Tasks take from seconds to hours: two buckets an octave up to a minute, then what people name. To 2 h.
-_TASK_S = (1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 900, 1800, 3600, 7200)
+_TASK_S = (1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 300, 450, 600, 900, 1200, 1800, 3600, 7200)
 #: A turn: from a cached one-liner to the longest answers.
 _TURN_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
 #: `maxHold` is 5 min unless a program says otherwise.
@@ -94,7 +94,7 @@ FAMILIES: tuple[Family, ...] = (
     _counter("calls_total", "Model calls that came, by API.", "api", "client"),
     _histogram(
         "turn_first_token_seconds",
-        "From the arrival of a call here to its answer's headers; holds are part of it.",
+        "From the arrival of a call here to its answer's first token; holds are part of it.",
         _TURN_S,
         "program",
         "kind",
