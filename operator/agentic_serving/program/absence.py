@@ -55,6 +55,10 @@ class Absence:
     def __len__(self) -> int:
         return len(self._away)
 
+    def configure(self, policy: Policy) -> None:
+        self._policy = policy
+        self._chances.clear()
+
     def trust(self, program: str) -> float:
         """Of what the program's clients declare of gaps, the share that was true; 0.5 before anything is known."""
         return self._trust.get(program, _FIRST_TRUST)

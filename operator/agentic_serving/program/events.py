@@ -21,6 +21,8 @@ __all__ = [
     "Instruction",
     "Placed",
     "Reason",
+    "Released",
+    "Replaced",
     "ReplicaGone",
     "ReplicaSeen",
     "RunEnded",
@@ -94,9 +96,10 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class FirstToken:
-    """The answer has begun: the prompt is computed."""
+    """The answer has begun: the prompt is computed. `timed`: seen, and not only supposed, so that its time teaches something."""
 
     turn_id: str
+    timed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,21 @@ class Failed:
     """No answer: the client went away, the replica died, or the turn was refused. A held one is forgotten."""
 
     turn_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A held turn goes now, whatever it waits for: the host only watches, or stops holding."""
+
+    turn_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A held turn came again, from its own client: the new one waits in its place, and until the same time."""
+
+    turn_id: str
+    by: Turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +171,19 @@ class Tick:
     """Time has passed: `Scheduler.wake_s` came."""
 
 
-Event = Arrived | Placed | FirstToken | Ended | Failed | ReplicaSeen | ReplicaGone | RunEnded | Tick
+Event = (
+    Arrived
+    | Placed
+    | FirstToken
+    | Ended
+    | Failed
+    | Released
+    | Replaced
+    | ReplicaSeen
+    | ReplicaGone
+    | RunEnded
+    | Tick
+)
 
 
 class Reason(StrEnum):

@@ -93,7 +93,7 @@ class Flights:
         others = shared[1] if shared and shared[0] != turn.session else 0
         self._residents.use(turn.session, replica.name, turn.prompt_tokens - others)
 
-    def first_token(self, turn_id: str, now_s: float) -> None:
+    def first_token(self, turn_id: str, now_s: float, *, timed: bool = True) -> None:
         flight = self._flights.get(turn_id)
         if flight is None or not flight.prefilling:
             return
@@ -102,7 +102,7 @@ class Flights:
         self._computed(flight)
         if self.known(flight):
             flight.first_s, flight.beside = now_s, flight.host.turns - 1
-            flight.host.first_token(flight.uncached, flight.placed_s, now_s)
+            flight.host.first_token(flight.uncached, flight.placed_s, now_s, timed=timed)
 
     def land(self, flight: Flight) -> None:
         """It is not under way any more. What it leaves in the cache is said to the ledger by the caller."""

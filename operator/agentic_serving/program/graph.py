@@ -134,6 +134,19 @@ class SessionGraph:
         whole, beyond = other.tokens(head), other.tokens(head, max(head, kept))
         return Match(base, other.tokens(0, kept), beyond / whole if whole else 0.0)
 
+    def sharers(
+        self, session: str, blocks: Sequence[Block], limit: int = _CANDIDATES
+    ) -> list[tuple[str, int]]:
+        """Other sessions whose last prompt begins as this one does, and the tokens of that, most first."""
+        path = Path(blocks)
+        found = self._common(path, path.places())
+        tokens = [
+            (name, self._sessions[name].path.tokens(0, kept))
+            for name, (kept, _) in found.items()
+            if name != session
+        ]
+        return sorted((one for one in tokens if one[1]), key=lambda one: -one[1])[:limit]
+
     def remove(self, session: str) -> bool:
         """The session has ended; False if it was not there."""
         live = self._sessions.pop(session, None)
@@ -169,6 +182,12 @@ class SessionGraph:
 
     def _longest(self, path: Path, places: Mapping[int, int]) -> tuple[str | None, int, int]:
         """The session with the longest known prefix: how many of its boundaries that is, and of the path's."""
+        found = self._common(path, places)
+        best = max(found, key=lambda owner: found[owner][1], default=None)
+        return (best, *found[best]) if best is not None else (None, 0, 0)
+
+    def _common(self, path: Path, places: Mapping[int, int]) -> dict[str, tuple[int, int]]:
+        """Sessions with long known prefixes: how many of their boundaries those are, and of the path's."""
         found: dict[str, tuple[int, int]] = {}
         for anchor in reversed(self._anchors.known(path.chains)):
             for owner in self._anchors.owners(anchor):
@@ -176,8 +195,7 @@ class SessionGraph:
                     found[owner] = self._sessions[owner].path.common(places)
             if len(found) >= _CANDIDATES:
                 break
-        best = max(found, key=lambda owner: found[owner][1], default=None)
-        return (best, *found[best]) if best is not None else (None, 0, 0)
+        return found
 
     def _holders(self, anchor: int) -> Iterator[str]:
         """Sessions with this anchor among those seen last."""

@@ -46,6 +46,10 @@ class Placing:
         self.decoding = Decoding()
         self._open: list[Replica] | None = None
 
+    def configure(self, policy: Policy) -> None:
+        self._policy = policy
+        self._open = None
+
     def changed(self) -> None:
         """Turns came to a replica or left it, or there are other replicas."""
         self._open = None

@@ -103,13 +103,13 @@ class Replica:
         self.pending += uncached_tokens
         self.prefills += 1
 
-    def first_token(self, uncached_tokens: int, placed_s: float, now_s: float) -> None:
+    def first_token(self, uncached_tokens: int, placed_s: float, now_s: float, *, timed: bool = True) -> None:
         """A prompt is computed: how fast that was, if nothing else was computed in between."""
         self.pending -= uncached_tokens
         self.prefills -= 1
         self.decoding += 1
         took_s = now_s - max(placed_s, self._prefilled_s)
-        if uncached_tokens >= _TIMED_TOKENS and took_s > 0:
+        if timed and uncached_tokens >= _TIMED_TOKENS and took_s > 0:
             self.tokens_per_s += _WEIGHT * (uncached_tokens / took_s - self.tokens_per_s)
         self._prefilled_s = now_s
 

@@ -5,7 +5,7 @@ engine's cache is always full. What counts falls with every second that a sessio
 that a change costs the same with any number of sessions.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -37,6 +37,7 @@ class Residents:
         self._look = look
         self._residents: dict[str, _Resident] = {}
         self._needed: dict[str, float] = {}
+        self._count: Counter[str] = Counter()
         #: By step: (when it is over, session, serial). Equal lengths: the first to begin is the first to end.
         self._timers: tuple[deque[tuple[float, str, int]], ...] = tuple(deque() for _ in _STEPS_S)
 
@@ -46,6 +47,10 @@ class Residents:
     def needed(self, replica: str) -> float:
         """Tokens that are in use there, or will probably be again soon."""
         return self._needed.get(replica, 0.0)
+
+    def count(self, replica: str) -> int:
+        """Sessions that were there last, and of which something may be needed."""
+        return self._count[replica]
 
     def needs(self, session: str, replica: str) -> float:
         """What of that is this session's."""
@@ -67,8 +72,11 @@ class Residents:
         found = self._residents.get(session)
         if found is None:
             found = self._residents[session] = _Resident(replica)
+            self._count[replica] += 1
         elif found.replica != replica:
             self._set(found, 0.0)
+            self._count[found.replica] -= 1
+            self._count[replica] += 1
             found.replica = replica
         found.serial += 1
         self._set(found, float(tokens))
@@ -85,12 +93,14 @@ class Residents:
         found = self._residents.pop(session, None)
         if found is not None:
             self._set(found, 0.0)
+            self._count[found.replica] -= 1
 
     def gone(self, replica: str) -> None:
         """The replica is no more. Rare: looks at every session."""
         for session in [name for name, one in self._residents.items() if one.replica == replica]:
             self.forget(session)
         self._needed.pop(replica, None)
+        self._count.pop(replica, None)
 
     def advance(self, now_s: float) -> None:
         """Time has passed."""
@@ -104,6 +114,9 @@ class Residents:
     def check(self) -> None:
         """Raises Bug where an invariant does not hold."""
         sums: dict[str, float] = dict.fromkeys(self._needed, 0.0)
+        counts = Counter(one.replica for one in self._residents.values())
+        if any(counts[replica] != n for replica, n in self._count.items()):
+            raise Bug("residents are miscounted")
         for one in self._residents.values():
             sums[one.replica] = sums.get(one.replica, 0.0) + one.needed
         for replica, total in sums.items():

@@ -5,6 +5,7 @@ caches is needed); this module keeps them in step. An event costs the same whate
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from agentic_serving.errors import Bug
 from agentic_serving.program import events as ev
@@ -22,6 +23,8 @@ __all__ = ["Scheduler"]
 
 #: While turns wait, room may appear with time alone: sessions that stay away count less.
 _TICK_S = 1.0
+
+_OfTurn = ev.FirstToken | ev.Ended | ev.Failed | ev.Placed | ev.Replaced
 
 
 class Scheduler:
@@ -51,23 +54,43 @@ class Scheduler:
         match event:
             case ev.Arrived(turn):
                 return [*self._overdue(), *self._arrived(turn)]
-            case ev.FirstToken(turn_id):
-                self._flights.first_token(turn_id, self._now_s)
+            case ev.Released(turn_id):
+                return [*self._released(turn_id), *self._overdue(), *self._dispatch()]
+            case ev.RunEnded(run):
+                return [*self._run_ended(run), *self._overdue(), *self._dispatch()]
+            case ev.ReplicaSeen():
+                self._seen(event)
+            case ev.ReplicaGone(name):
+                self._gone(name)
+            case ev.Tick():
+                pass
+            case _:
+                self._went_on(event)
+        return [*self._overdue(), *self._dispatch()]
+
+    def _went_on(self, event: _OfTurn) -> None:
+        match event:
+            case ev.FirstToken(turn_id, timed):
+                self._flights.first_token(turn_id, self._now_s, timed=timed)
             case ev.Ended():
                 self._ended(event)
             case ev.Failed(turn_id):
                 self._failed(turn_id)
             case ev.Placed(turn_id, replica):
                 self._moved(turn_id, replica)
-            case ev.ReplicaSeen():
-                self._seen(event)
-            case ev.ReplicaGone(name):
-                self._gone(name)
-            case ev.RunEnded(run):
-                return [*self._run_ended(run), *self._overdue(), *self._dispatch()]
-            case ev.Tick():
-                pass
-        return [*self._overdue(), *self._dispatch()]
+            case ev.Replaced(turn_id, by):
+                self._replaced(turn_id, by)
+
+    def configure(self, policy: Policy) -> None:
+        """From now on; what waits and what is known stays."""
+        self.policy = policy
+        self.absence.configure(policy)
+        self._placing.configure(policy)
+
+    def prefill_s(self, turn_id: str) -> float | None:
+        """Until the first token of a turn that has just been admitted, about; None: it is not followed."""
+        flight = self._flights.get(turn_id)
+        return None if flight is None else flight.host.seconds(flight.host.pending)
 
     def check(self) -> None:
         """Raises Bug where an invariant does not hold."""
@@ -203,6 +226,21 @@ class Scheduler:
         uncached = flight.turn.prompt_tokens - warm
         moved = Flight(flight.turn, host, uncached, warm, self._now_s, overflow=False)
         self._flights.begin(moved, self._now_s)
+
+    def _released(self, turn_id: str) -> Iterable[ev.Instruction]:
+        held = self.waiting.pop(turn_id)
+        if held is not None and self._placing.replicas:
+            choice = self._placing.anywhere(held.turn, ev.Reason.ROOM)
+            yield self._admit(held.turn, choice, held.arrived_s)
+        elif held is not None:
+            yield self._let_go(held.turn, held.arrived_s)
+
+    def _replaced(self, turn_id: str, by: ev.Turn) -> None:
+        held = self.waiting.pop(turn_id)
+        if held is None or by.id in self.waiting or by.id in self._flights:
+            raise Bug(f"{by.id} cannot take the place of {turn_id}")
+        held.turn = replace(by, max_hold_s=held.turn.max_hold_s)
+        self.waiting.add(held)
 
     def _rest(self, turn: ev.Turn) -> None:
         """Its session's tokens are idle, unless another turn of it is under way."""

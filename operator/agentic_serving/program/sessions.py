@@ -36,6 +36,7 @@ class Sessions:
 
     Attributes:
         evicted: sessions that left because there were too many.
+        idle_s: what `expire` goes by; may be changed.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Sessions:
         self.evicted = 0
         self._tree = Tree()
         self._max_sessions = max_sessions
-        self._idle_s = idle_s
+        self.idle_s = idle_s
         self._min_confidence = min_confidence
         self._made = 0
         self._now_s = 0.0
@@ -133,7 +134,7 @@ class Sessions:
         """Ends what was idle for longer than `idle_s`. A session is idle if nothing of it or below it came or runs."""
         self._now_s = max(self._now_s, now_s)
         gone = []
-        while (oldest := self._tree.oldest()) and self._now_s - oldest.seen_s > self._idle_s:
+        while (oldest := self._tree.oldest()) and self._now_s - oldest.seen_s > self.idle_s:
             if oldest.in_flight:
                 self._tree.touch(oldest, self._now_s)
             else:

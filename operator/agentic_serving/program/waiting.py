@@ -68,6 +68,11 @@ class Waiting:
         """The n that go first."""
         return [self._held[turn_id] for _, turn_id in self._order[:n]]
 
+    def reason(self, turn_id: str) -> Reason | None:
+        """Why it waits, as of when it was looked at last; None: it is not here."""
+        held = self._held.get(turn_id)
+        return held.reason if held is not None else None
+
     def overdue(self, now_s: float) -> Held | None:
         """The one with the earliest deadline, if that is past."""
         at_s = self.deadline_s

@@ -593,3 +593,44 @@ def test_a_run_that_ended_leaves_nothing_behind() -> None:
     assert {one.session for one in d.drops} == {"main", "sub"}
     s = d.scheduler
     assert (len(s.absence), len(s.residents), len(s.service)) == (0, 0, 0)
+
+
+# What the host does to a turn that waits
+
+
+def test_a_released_turn_goes_at_once_whatever_it_waits_for() -> None:
+    d = full()
+    d.arrive("a.0", 50_000)
+    assert d.waits("a.0")
+    d.do(ev.Released("a.0"))
+    assert d.where("a.0") in ("r0", "r1")
+    assert d.do(ev.Released("a.0")) == []  # it is on its way
+
+
+def test_a_turn_that_came_again_has_the_place_and_the_deadline_of_the_first() -> None:
+    d = full()
+    beside(d)
+    d.arrive("a.0", 50_000, max_hold_s=60.0)
+    d.arrive("c.0", 50_000, max_hold_s=60.0)
+    again = ev.Turn(id="a.0/2", program="default", run="a", session="a", prompt_tokens=50_000)
+    d.do(ev.Replaced("a.0", again), at_s=5.0)
+    d.end("b1.0")
+    d.do(ev.RunEnded("b1"))
+    assert d.order[-1] == "a.0/2"  # before c, which came before the second
+    assert d.admits["a.0/2"].held_s == 5.0
+
+
+def test_a_turn_that_came_again_waits_no_longer_than_the_first_would_have() -> None:
+    d = full()
+    d.arrive("a.0", 50_000, max_hold_s=60.0)
+    again = ev.Turn(id="a.0/2", program="default", run="a", session="a", prompt_tokens=50_000)
+    d.do(ev.Replaced("a.0", again), at_s=59.0)
+    d.run_until(60.0)
+    assert d.reason("a.0/2") is Reason.OVERFLOW
+
+
+def test_a_policy_that_holds_nothing_any_more_is_for_what_comes_after() -> None:
+    d = full()
+    d.scheduler.configure(Policy(hold=False))
+    d.arrive("a.0", 50_000)
+    assert not d.waits("a.0")
