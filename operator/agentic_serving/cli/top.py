@@ -68,7 +68,7 @@ async def _follow(where: Where, interval_s: float) -> None:
         with top_view.screen() as screen:
             problem = ""
             while True:
-                screen.update(top_view.layout(page or {}, problem, screen.console.size.height))
+                screen.update(top_view.layout(page or {}, problem, screen.console.size.height), refresh=True)
                 await asyncio.sleep(interval_s)
                 try:
                     page, problem = await source.get("/v1/live"), ""

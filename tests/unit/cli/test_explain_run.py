@@ -1,7 +1,13 @@
 """`top` and `explain run` against a real scheduler's pages over HTTP: at an address, and through an API server's pod proxy."""
 
 import asyncio
+import contextlib
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -224,6 +230,23 @@ def test_top_prints_once_where_there_is_no_terminal(call: Call, url: str) -> Non
     assert "chat-1 Aggregated ready 0 0 3 60k 40k 100k" in text
     assert "review/r1/child review 2.0 s 5 m 00 s WaitsForRoom chat-0 is full until r2 rests" in text
     assert "review/r1 ClaudeCode 1 Away" in text
+
+
+def test_top_fills_a_terminal_until_it_is_interrupted(url: str) -> None:
+    ours, its = pty.openpty()
+    environ = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+    command = [sys.executable, "-m", "agentic_serving", "top", "--url", url]
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environ) as process:
+        os.close(its)
+        seen = b""
+        while b"chat-0 is full until r2 rests" not in seen:
+            seen += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # the terminal is gone once its process is
+            while os.read(ours, 65536):
+                pass
+        assert process.wait() == 0
+    os.close(ours)
 
 
 def test_top_as_json_is_the_page(call: Call, url: str) -> None:
