@@ -33,8 +33,9 @@ def screen() -> Live:
 def layout(page: Json, problem: str = "", height: int | None = None) -> RenderableType:
     """All tables; with `height` lines to share, holds and sessions are cut and say so."""
     programs, replicas = page.get("programs", []), page.get("replicas", [])
+    totals = page.get("totals", {})
     room = None if height is None else max(4, height - _FURNITURE - len(programs) - len(replicas))
-    holds, sessions = page.get("holds", []), page.get("session_list", [])
+    holds, sessions = page.get("holds", []), page.get("sessions", [])
     held_rows = len(holds) if room is None else min(len(holds), room // 2)
     rest = len(sessions) if room is None else max(0, room - held_rows)
     parts: list[RenderableType] = [_head(page)]
@@ -43,8 +44,8 @@ def layout(page: Json, problem: str = "", height: int | None = None) -> Renderab
     parts += [
         _programs(programs),
         _replicas(replicas),
-        _holds(holds[:held_rows], page.get("held", len(holds))),
-        _sessions(sessions[:rest], page.get("sessions", len(sessions))),
+        _holds(holds[:held_rows], totals.get("held", len(holds))),
+        _sessions(sessions[:rest], totals.get("sessions", len(sessions))),
     ]
     return Group(*parts)
 
@@ -54,9 +55,10 @@ def _head(page: Json) -> Text:
     text.append(f"   {page.get('mode', '?')}   {page.get('as_of', '')}", style="not bold")
     if not page.get("active"):
         text.append("   this scheduler stands by: nothing is decided here", style="red")
+    totals = page.get("totals", {})
     text.append(
-        f"\n{page.get('runs', 0)} runs, {page.get('sessions', 0)} sessions, {page.get('in_flight', 0)} turns in flight, "
-        f"{page.get('held', 0)} held ({_bytes(page.get('held_bytes', 0))})",
+        f"\n{totals.get('runs', 0)} runs, {totals.get('sessions', 0)} sessions, {totals.get('in_flight', 0)} turns in flight, "
+        f"{totals.get('held', 0)} held ({_bytes(totals.get('held_bytes', 0))})",
         style="not bold",
     )
     return text

@@ -200,11 +200,13 @@ def _because(turn: TurnRecord | None) -> str | None:
 
 def live_told(live: Live) -> Json:
     return {
-        "runs": live.runs,
-        "sessions": live.sessions,
-        "in_flight": live.in_flight,
-        "held": live.held,
-        "held_bytes": live.held_bytes,
+        "totals": {
+            "runs": live.runs,
+            "sessions": live.sessions,
+            "in_flight": live.in_flight,
+            "held": live.held,
+            "held_bytes": live.held_bytes,
+        },
         "replicas": [
             {
                 "name": r.name,

@@ -105,7 +105,7 @@ class _Pages:
                 **telling.live_told(site.view.live(now_s)),
                 "programs": site.report.programs(now_s),
                 "holds": telling.holds_told(site.view.held(now_s, telling.MAX_LISTED), site.history, now_s),
-                "session_list": telling.sessions_told(site.history, now_s),
+                "sessions": telling.sessions_told(site.history, now_s),
             }
         )
 

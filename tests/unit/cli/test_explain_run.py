@@ -250,7 +250,7 @@ def test_top_fills_a_terminal_until_it_is_interrupted(url: str) -> None:
 
 
 def test_top_as_json_is_the_page(call: Call, url: str) -> None:
-    assert json.loads(call("top", "--url", url, "-o", "json").stdout)["held"] == 1
+    assert json.loads(call("top", "--url", url, "-o", "json").stdout)["totals"]["held"] == 1
 
 
 def test_an_address_where_nobody_listens_is_one_line(call: Call) -> None:

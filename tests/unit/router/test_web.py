@@ -103,11 +103,12 @@ async def test_live(scene: Scene, client: Client) -> None:
     assert [(h["session"], h["held_s"], h["because"]) for h in found["holds"]] == [
         ("review/r1", 2.0, "chat-0 is full")
     ]
+    assert found["totals"] == {"runs": 2, "sessions": 5, "in_flight": 3, "held": 1, "held_bytes": 4096}
     assert [(r["name"], r["needed_tokens"]) for r in found["replicas"]] == [
         ("chat-0", 40_000),
         ("chat-1", 40_000),
     ]
-    assert [(s["id"], s["state"]) for s in found["session_list"]] == [("review/r1", "Held")]
+    assert [(s["id"], s["state"]) for s in found["sessions"]] == [("review/r1", "Held")]
 
 
 @pytest.mark.parametrize("path", ["/v1/runs/review/r1", "/v1/runs/review%2Fr1", "/v1/runs/review/r1/child"])
