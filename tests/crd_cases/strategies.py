@@ -14,6 +14,7 @@ __all__ = ["grafted_objects", "hostile_objects", "json_values", "legal_objects"]
 
 _NAMES = st.sampled_from(["chat", "a", "a-1", "team.x", "7b", "x" * 63, "x" * 64])
 _DURATIONS = st.sampled_from(["1ms", "30s", "5m", "1h30m", "99999h"])
+_HOLDS = st.sampled_from(["0s", "1ms", "30s", "5m", "10m"])
 _QUANTITIES = st.sampled_from(["1", "100Gi", "1.5Ti", "0.001", "500G", "999Pi"])
 #: What people and programs write by mistake, and what breaks parsers.
 _HOSTILE = st.sampled_from(
@@ -115,6 +116,8 @@ def _values(schema: Schema) -> st.SearchStrategy[Any]:
 def _strings(schema: Schema) -> st.SearchStrategy[str]:
     rules = [rule["rule"] for rule in schema.get("x-kubernetes-validations", ())]
     if rules:
+        if "10m" in rules[0]:
+            return _HOLDS
         return _DURATIONS if "duration(" in rules[0] else _QUANTITIES
     least, most = schema.get("minLength", 0), schema["maxLength"]
     if "pattern" not in schema:

@@ -4,7 +4,6 @@ Every list, map and string has a bound: the API server refuses CEL rules over un
 that can grow without end is an outage in waiting.
 """
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ __all__ = [
     "DurationString",
     "Generation",
     "HeaderName",
+    "HoldString",
     "LocalReference",
     "ObjectMeta",
     "QuantityString",
@@ -51,12 +51,12 @@ DnsSubdomain = Annotated[
 ]
 
 
-def _bounded(parse: Callable[[str], float], limit: float, message: str) -> AfterValidator:
-    """Refuses what the pattern cannot, zero and `limit` or more: the Python half of the CEL rule beside it."""
+def _bounded(inside_of: Callable[[str], bool], message: str) -> AfterValidator:
+    """Refuses what the pattern cannot: the Python half of the CEL rule beside it."""
 
     def check(text: str) -> str:
         try:
-            inside = 0 < parse(text) < limit
+            inside = inside_of(text)
         except InvalidInput:  # beyond what Kubernetes can count
             inside = False
         if not inside:
@@ -71,6 +71,8 @@ def _cel(rule: str, message: str) -> dict[str, Any]:
 
 
 _DURATION_MESSAGE = "must be longer than 0, such as 30s or 1h30m"
+_LONGEST_HOLD_S = 600
+_HOLD_MESSAGE = "must be at most 10m, after which clients give up; 0s holds nothing"
 _QUANTITY_MESSAGE = "must be more than 0 and less than 1Ei, such as 100Gi"
 
 #: A Gateway API duration (GEP-2257) above zero: `30s`, `5m`, `1h30m`.
@@ -82,7 +84,18 @@ DurationString = Annotated[
         pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}$",
         json_schema_extra=_cel("duration(self) > duration('0s')", _DURATION_MESSAGE),
     ),
-    _bounded(parse_duration, math.inf, _DURATION_MESSAGE),
+    _bounded(lambda text: parse_duration(text) > 0, _DURATION_MESSAGE),
+]
+#: How long a turn may be held. 10 minutes is when the SDKs of OpenAI and Anthropic give up.
+HoldString = Annotated[
+    str,
+    Field(
+        min_length=2,
+        max_length=24,
+        pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}$",
+        json_schema_extra=_cel("duration(self) <= duration('10m')", _HOLD_MESSAGE),
+    ),
+    _bounded(lambda text: parse_duration(text) <= _LONGEST_HOLD_S, _HOLD_MESSAGE),
 ]
 #: A Kubernetes quantity of bytes above zero, as a string: `100Gi`, `500G`. Below 1Ei, since Kubernetes caps
 #: quantities at 2^63 - 1 without a word.
@@ -97,7 +110,7 @@ QuantityString = Annotated[
             _QUANTITY_MESSAGE,
         ),
     ),
-    _bounded(parse_bytes, 2**60, _QUANTITY_MESSAGE),
+    _bounded(lambda text: 0 < parse_bytes(text) < 2**60, _QUANTITY_MESSAGE),
 ]
 #: An HTTP header's name (RFC 9110 token, in lower case or not).
 HeaderName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$")]

@@ -63,6 +63,8 @@ def _choices(context: Mapping[str, Any], value: object) -> str:
     words = re.findall(r"'([^']*)'", str(context["expected"]))
     if len(words) == 1:
         return f"must be {words[0]}"
+    if value is False and "Off" in words:  # YAML 1.1, which kubectl and PyYAML read, has more words for false
+        return f'must be {", ".join(words[:-1])} or {words[-1]}; write "Off" in quotes, as YAML reads Off as false'
     near = get_close_matches(str(value).lower(), [w.lower() for w in words], n=1, cutoff=0.5)
     hint = next((f"; did you mean {w}?" for w in words if w.lower() in near), "")
     return f"must be {', '.join(words[:-1])} or {words[-1]}{hint}"

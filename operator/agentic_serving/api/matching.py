@@ -152,15 +152,16 @@ def order_programs(programs: Iterable[ProgramRoute]) -> Ordering:
 
 def route_of(program: AgentProgram, *, objective_name: str = "") -> ProgramRoute:
     """What routing must know of a program."""
-    match, identity = program.spec.match, program.spec.identity
+    match = program.spec.match
+    named = program.spec.identity.headers if program.spec.identity else None
     return ProgramRoute(
         namespace=program.metadata.namespace,
         name=program.metadata.name,
         created=program.metadata.creation_timestamp,
         clients=match.clients if match else (),
         headers=match.headers if match else (),
-        session_header=identity.headers.session if identity else None,
-        parent_header=identity.headers.parent if identity else None,
+        session_header=named.session if named else None,
+        parent_header=named.parent if named else None,
         objective_name=objective_name,
     )
 

@@ -26,6 +26,9 @@ HINTS: dict[str, str] = {
     r"^[A-Za-z_][A-Za-z0-9_]*$": "letters, digits and '_', not beginning with a digit",
     r"^[A-Za-z0-9.\-]+/[A-Za-z0-9._\-]+$": "an extended resource, such as nvidia.com/gpu",
     r"^[a-z0-9][a-z0-9.\-]*$": "lower-case letters, digits, '.' and '-', beginning with a letter or digit",
+    r"^([A-Za-z0-9]([A-Za-z0-9.\-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}$": (
+        "a host and a port, such as valkey.data.svc:6379"
+    ),
     r"^[A-Za-z][A-Za-z0-9]*$": "letters and digits, beginning with a letter",
     r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$": "a word in CamelCase",
 }

@@ -14,6 +14,7 @@ from agentic_serving.api.base import (
     DurationString,
     Generation,
     HeaderName,
+    HoldString,
     LocalReference,
 )
 
@@ -92,8 +93,10 @@ class IdentityHeaders(ApiModel):
 class Identity(ApiModel):
     """How runs and sessions of the program are told apart."""
 
-    headers: IdentityHeaders
-    """Identity by request headers."""
+    headers: IdentityHeaders | None = None
+    """Identity by request headers. Without them, by the headers that known clients send."""
+    idle_timeout: DurationString = "30m"
+    """A run from which nothing has come for so long has ended."""
 
 
 class CompletionObjective(ApiModel):
@@ -120,11 +123,13 @@ class Objective(ApiModel):
     """What the program's users care about."""
 
     completion: CompletionObjective | None = None
-    """Completion time of tasks or runs. Reported in status; nothing acts on it yet."""
+    """Completion time of tasks or runs. Measured and reported in status; nothing acts on it yet."""
     first_token_after_tool: LatencyObjective | None = None
-    """Time to the first token of a turn that follows a tool. Reported in status; nothing acts on it yet."""
+    """Time to the first token of a turn that follows a tool. Measured and reported in status; nothing acts on it yet."""
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     """Strict priority in the picker's queue: higher is served first, below 0 is shed first."""
+    max_hold: HoldString = "5m"
+    """Longest time that the program scheduler may hold a turn back when caches are full. `0s`: turns are never held."""
 
 
 class AgentProgramSpec(ApiModel):
@@ -142,7 +147,7 @@ class AgentProgramSpec(ApiModel):
     match: Match | None = None
     """Which requests belong to the program. Without it no request does."""
     identity: Identity | None = None
-    """How its runs are told apart. Without it, by the headers that known clients send."""
+    """How its runs are told apart, and when one has ended."""
     objective: Objective = Objective()
     """What the program's users care about."""
 

@@ -75,7 +75,8 @@ class Router(ApiModel):
     request_timeout: DurationString = "30m"
     """Longest time that a request may take, queueing included. Agents' turns are long: SDKs wait 10 minutes by default."""
     replicas: Annotated[int, Field(ge=0, le=16)] = 1
-    """Number of router pods. More than one needs `prefixRouting: Precise`: otherwise each would know only its own part."""
+    """Number of router pods. More than one needs `programScheduling.mode: Enforce`, whose one active scheduler places requests,
+    or `prefixRouting: Precise`: otherwise each picker would know only its own part."""
 
     cel_rules: ClassVar[tuple[CelRule, ...]] = (
         CelRule(

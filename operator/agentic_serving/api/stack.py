@@ -1,4 +1,4 @@
-"""AgenticServingStack: one served model with its engine pools, KV tiers and router."""
+"""AgenticServingStack: one served model with its engine pools, KV tiers, router and program scheduler."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -27,6 +27,7 @@ from agentic_serving.api.model import (
     Profile,
 )
 from agentic_serving.api.router import EndpointPicker, Gateway, ParentReference, Router
+from agentic_serving.api.scheduling import ProgramScheduling, SchedulingState, Valkey
 from agentic_serving.api.topology import Aggregated, Disaggregated, Parallelism, Pool, Topology
 
 __all__ = [
@@ -53,12 +54,15 @@ __all__ = [
     "PodTemplates",
     "Pool",
     "Profile",
+    "ProgramScheduling",
     "ProgramsStatus",
     "Resolved",
     "RoleStatus",
     "Router",
+    "SchedulingState",
     "Toleration",
     "Topology",
+    "Valkey",
 ]
 
 
@@ -106,6 +110,8 @@ class AgenticServingStackSpec(ApiModel):
     """The KVTierPolicy, in the same namespace, that says where KV cache goes when it leaves the accelerator."""
     router: Router = Router()
     """The way in."""
+    program_scheduling: ProgramScheduling = ProgramScheduling()
+    """The program scheduler, which decides when and where the turns of agents' runs go."""
     disruption: Disruption = Disruption()
     """What happens when pods have to go."""
     pod_template: PodTemplates = PodTemplates()
@@ -157,7 +163,7 @@ class AgenticServingStackStatus(ApiModel):
     observed_generation: Generation = 0
     """The `metadata.generation` that this status was computed from."""
     conditions: Conditions = ()
-    """Ready, Accepted, Applied, Available, RouterReady, Reconciling, Stalled."""
+    """Ready, Accepted, Applied, Available, RouterReady, SchedulerHealthy, Reconciling, Stalled."""
     endpoint: Annotated[str, Field(max_length=512)] | None = None
     """Base URL for clients inside the cluster."""
     replicas: Annotated[str, Field(max_length=32)] | None = None
@@ -179,7 +185,7 @@ class AgenticServingStackStatus(ApiModel):
 
 
 class AgenticServingStack(ApiObject):
-    """One served model: engine pools, KV tiers and router."""
+    """One served model: engine pools, KV tiers, router and program scheduler."""
 
     spec: AgenticServingStackSpec
     status: AgenticServingStackStatus = AgenticServingStackStatus()

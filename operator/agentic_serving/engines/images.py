@@ -31,7 +31,7 @@ def _images() -> Mapping[str, Mapping[str, _Image]]:
 
 
 def image(component: str, variant: str = "default", *, version: str = "") -> str:
-    """The default image of a component: `vllm` (cuda, rocm, cpu), `tokenizer` (cpu), `envoy` (default).
+    """The default image of a component: `vllm` (cuda, rocm, cpu), `tokenizer` (cpu), `envoy` and `scheduler` (default).
 
     Raises:
         Bug: the table has no such component or variant, or the image needs a version and none is given.

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from agentic_serving.api.findings import Finding, errors, summarise
 from agentic_serving.api.policy import KVTierPolicySpec
@@ -85,6 +86,21 @@ class Basis:
     @property
     def precise(self) -> bool:
         return self.spec.router.prefix_routing == "Precise"
+
+    @property
+    def scheduling(self) -> Literal["Enforce", "Observe", "Off"]:
+        return self.spec.program_scheduling.mode
+
+    @property
+    def shares_scheduler(self) -> bool:
+        """Whether the schedulers of several router pods must agree on the active one."""
+        return self.scheduling != "Off" and self.spec.router.replicas > 1
+
+    @property
+    def step_tokens(self) -> int | None:
+        """Tokens that the engine computes in a step, where the user's arguments say so."""
+        text = _argument(self.spec.engine.args, "--max-num-batched-tokens")
+        return int(text) if text.isdecimal() and int(text) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

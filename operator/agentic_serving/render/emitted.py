@@ -11,6 +11,7 @@ from agentic_serving.cluster import kinds
 from agentic_serving.cluster.port import Kind
 from agentic_serving.render.picker import picker_rbac
 from agentic_serving.render.releases import load_release, release_names
+from agentic_serving.render.scheduler import LEASES
 
 __all__ = ["EMITTED_KINDS", "Access", "emitted", "granted"]
 
@@ -61,6 +62,7 @@ def granted() -> tuple[Access, ...]:
 
 
 def _grants() -> Iterator[tuple[str, str, list[str]]]:
+    yield LEASES, "leases", ["create", "get", "patch", "update"]
     for name in release_names():
         for rule in picker_rbac(load_release(name)):
             for group in rule["apiGroups"]:

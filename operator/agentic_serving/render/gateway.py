@@ -6,6 +6,7 @@ from typing import Any
 from agentic_serving import names
 from agentic_serving.api.findings import Finding
 from agentic_serving.api.program import AgentProgram
+from agentic_serving.api.quantities import format_duration
 from agentic_serving.api.rules import Rule
 from agentic_serving.api.stack import ParentReference
 from agentic_serving.render.basis import Basis
@@ -133,7 +134,8 @@ def inference_pool(basis: Basis) -> Manifest:
     return Manifest(body=body, rules=(_POOL,))
 
 
-def http_route(basis: Basis) -> Manifest | None:
+def http_route(basis: Basis, *, request_s: int) -> Manifest | None:
+    """`request_s`: how long a request may take in the router."""
     gateway = basis.spec.router.gateway
     if gateway is None:
         return None
@@ -143,7 +145,7 @@ def http_route(basis: Basis) -> Manifest | None:
         parent_refs=[_parent(reference) for reference in gateway.parent_refs],
         hostnames=list(gateway.hostnames),
         service=basis.owner.name,
-        request_timeout=basis.spec.router.request_timeout,
+        request_timeout=format_duration(request_s),
     )
     return Manifest(body=body, rules=(_ROUTE,))
 

@@ -16,12 +16,14 @@ class RenderInputs:
     Attributes:
         programs: every AgentProgram of the namespace one of whose agents names this stack, in any order.
         policy: the object that `spec.kvTierPolicyRef` names; None although it is set becomes a finding.
+        scheduler_image: of the program scheduler, which is the operator's own; empty: the table's.
         served: (group, version, kind) of all that the API server serves; None assumes everything.
     """
 
     stack: AgenticServingStack
     programs: tuple[AgentProgram, ...] = ()
     policy: KVTierPolicy | None = None
+    scheduler_image: str = ""
     served: frozenset[tuple[str, str, str]] | None = None
 
     def serves(self, group: str, version: str, kind: str) -> bool:

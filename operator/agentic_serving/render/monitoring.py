@@ -26,6 +26,8 @@ def pod_monitors(basis: Basis, pools: tuple[PlannedPool, ...]) -> Iterator[Manif
     if not basis.inputs.serves("monitoring.coreos.com", "v1", "PodMonitor"):
         return
     ports = {"engine": ["http"], "router": ["metrics", "envoy-ready"]}
+    if basis.scheduling != "Off":
+        ports["router"].append("scheduler-http")
     if any(planned.tier.sidecars for planned in pools):
         ports["engine"].append("lmcache-http")
     for component, port_names in ports.items():

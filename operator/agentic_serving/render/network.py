@@ -19,6 +19,8 @@ from agentic_serving.render.ports import (
     HTTP_PORT,
     LMCACHE_PORT,
     PICKER_METRICS_PORT,
+    SCHEDULER_HTTP_PORT,
+    SCHEDULER_PORT,
     TOKENIZER_PORT,
 )
 from agentic_serving.render.templates import fill
@@ -37,8 +39,9 @@ _ENGINES = Rule(
 )
 _ROUTER = Rule(
     id="network/router",
-    reason="clients may come from anywhere to the one HTTP port; the picker listens without TLS on all addresses, and only Envoy "
-    "in the same pod may speak to it",
+    reason="clients may come from anywhere to the one HTTP port; picker and program scheduler listen without TLS on all addresses: "
+    "only Envoy in the same pod may speak to the picker, and router pods of the same stack to the active scheduler; metrics, and the "
+    f"scheduler's reports, are read from namespaces labelled {MONITORING_LABEL}=enabled",
     source="llm-d-router v0.10.0, pkg/epp/server/options.go (secure-serving)",
 )
 _SUPPORTING = Rule(
@@ -50,7 +53,7 @@ _SUPPORTING = Rule(
 
 def network_policies(basis: Basis, pools: tuple[PlannedPool, ...]) -> Iterator[Manifest]:
     yield _policy(basis, "engine", _engine_ingress(basis, pools), _ENGINES)
-    yield _policy(basis, "router", _router_ingress(), _ROUTER)
+    yield _policy(basis, "router", _router_ingress(basis), _ROUTER)
     if basis.precise:
         rule = {"from": [_pods(basis, "router")], "ports": [_port(TOKENIZER_PORT)]}
         yield _policy(basis, "tokenizer", [rule], _SUPPORTING)
@@ -77,9 +80,18 @@ def _engine_ingress(basis: Basis, pools: tuple[PlannedPool, ...]) -> list[dict[s
     return rules
 
 
-def _router_ingress() -> list[dict[str, Any]]:
-    metrics = [_port(PICKER_METRICS_PORT), _port(ENVOY_READY_PORT)]
-    return [{"ports": [_port(HTTP_PORT)]}, {"from": [_MONITORING], "ports": metrics}]
+def _router_ingress(basis: Basis) -> list[dict[str, Any]]:
+    metrics = [PICKER_METRICS_PORT, ENVOY_READY_PORT]
+    if basis.scheduling != "Off":
+        metrics.append(SCHEDULER_HTTP_PORT)
+    rules: list[dict[str, Any]] = [
+        {"ports": [_port(HTTP_PORT)]},
+        {"from": [_MONITORING], "ports": [_port(number) for number in metrics]},
+    ]
+    if basis.shares_scheduler:
+        active = [_port(SCHEDULER_PORT), _port(SCHEDULER_HTTP_PORT)]
+        rules.append({"from": [_pods(basis, "router")], "ports": active})
+    return rules
 
 
 def _kv_events(data_ranks: int) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Draft:
         return {
             "apiVersion": self.inputs.release.config_api_version,
             "kind": "EndpointPickerConfig",
-            "featureGates": ["flowControl"],
+            "featureGates": ["flowControl"] if self.inputs.queueing else [],  # off in every release unless it is named
             "plugins": self.plugins,
             "schedulingProfiles": self.profiles,
             **self.sections,

@@ -38,6 +38,7 @@ class PickerInputs:
         revision_scope: label selector of the stack's engine pods; with it, prefill and decode pods are paired within one
             revision only; disaggregated only.
         router_replicas: router pods; each holds a picker of its own.
+        queueing: requests wait in the picker; False where the program scheduler holds them, as there is one queue.
     """
 
     release: PickerRelease
@@ -55,6 +56,7 @@ class PickerInputs:
     kv_events_port: int = 5556
     revision_scope: str = ""
     router_replicas: int = 1
+    queueing: bool = True
 
     @property
     def precise(self) -> bool:
@@ -82,12 +84,12 @@ def _findings(inputs: PickerInputs) -> Iterator[Finding]:
             message=f"the picker {release.name} {release.lacks['PrecisePrefixRouting']}; use Approximate, "
             "or a release of llm-d in router.endpointPicker.release",
         )
-    if inputs.router_replicas > 1 and not inputs.precise:
+    if inputs.router_replicas > 1 and not inputs.precise and inputs.queueing:
         yield Finding(
             path="spec.router.replicas",
             reason="PickerStatePerPod",
-            message="with approximate prefix routing each picker knows only what it routed itself; "
-            "use one router pod, or prefixRouting: Precise",
+            message="with approximate prefix routing each picker knows only what it routed itself; use one router pod, "
+            "programScheduling.mode: Enforce, whose one active scheduler places requests, or prefixRouting: Precise",
         )
 
 
@@ -97,7 +99,8 @@ def picker_capabilities(inputs: PickerInputs) -> tuple[Capability, ...]:
 
 
 def _capabilities(inputs: PickerInputs) -> Iterator[Capability]:
-    yield _fair_queueing(inputs)
+    if inputs.queueing:
+        yield _fair_queueing(inputs)
     if inputs.precise:
         yield _known(inputs, "PrecisePrefixRouting", "precise-prefix-cache-producer")
     if inputs.tiers:

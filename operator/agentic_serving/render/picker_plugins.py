@@ -130,11 +130,13 @@ def _add_revisions(draft: Draft) -> None:
 
 
 def add_flow_control(draft: Draft) -> None:
-    """The one queue: sessions take turns by service attained, once the replicas run what they can."""
+    """The one queue, where it is the picker's: sessions take turns by service attained, once the replicas run what they can."""
     inputs, release = draft.inputs, draft.inputs.release
+    detector = _saturation(draft)
+    if not inputs.queueing:
+        _leave_queueing(draft, detector)
+        return
     fairness = draft.add(release.fairness_plugin, parameters=release.fairness_parameters)
-    draft.add("inflight-load-producer")
-    detector = {"pluginRef": draft.add("concurrency-detector", parameters=_concurrency(inputs))}
     flow: dict[str, Any] = {
         "defaultRequestTTL": f"{inputs.request_timeout_s}s",
         "defaultPriorityBand": {
@@ -144,11 +146,7 @@ def add_flow_control(draft: Draft) -> None:
             "maxBytes": BAND_BYTES,
         },
     }
-    if release.saturation_detector_in == "top":
-        draft.sections["saturationDetector"] = detector
-    else:
-        flow["saturationDetector"] = detector
-    draft.sections["flowControl"] = flow
+    _add_sections(draft, flow, detector)
     draft.because(
         "fair-queue",
         f"{fairness} chooses which session is served next, first come first served within.",
@@ -165,6 +163,31 @@ def add_flow_control(draft: Draft) -> None:
         "the default detector throttles to nothing under agents' load.",
         AGENTIC,
     )
+
+
+def _saturation(draft: Draft) -> dict[str, Any]:
+    draft.add("inflight-load-producer")
+    return {"pluginRef": draft.add("concurrency-detector", parameters=_concurrency(draft.inputs))}
+
+
+def _leave_queueing(draft: Draft, detector: dict[str, Any]) -> None:
+    """Without the gate nothing waits in the picker. Its detector then only says when requests of a priority below 0 are shed."""
+    _add_sections(draft, {}, detector)
+    draft.because(
+        "one-queue",
+        "The program scheduler holds turns, so the picker does not queue: two queues would each undo the other's order.",
+        "spec.programScheduling.mode Enforce; pkg/epp/config/loader (feature gate flowControl, off by default)",
+    )
+
+
+def _add_sections(draft: Draft, flow: dict[str, Any], detector: dict[str, Any]) -> None:
+    """The flow control, with its detector where the release looks for it."""
+    if draft.inputs.release.saturation_detector_in == "top":
+        draft.sections["saturationDetector"] = detector
+    else:
+        flow["saturationDetector"] = detector
+    if flow:
+        draft.sections["flowControl"] = flow
 
 
 def _concurrency(inputs: PickerInputs) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from agentic_serving.render.router import (
     rbac,
     router_refusals,
 )
+from agentic_serving.render.scheduler import scheduler_service
 from agentic_serving.render.supporting import supporting_services
 from agentic_serving.render.workload import Workload, deployment, disruption_budget
 
@@ -120,13 +121,14 @@ def _manifests(
     yield from rbac(basis)
     yield templates.config
     yield from services(basis)
+    yield from scheduler_service(basis)
     yield from supporting_services(basis, pools)
     yield from network_policies(basis, pools)
     yield from _present(disruption_budget(basis.owner, workload) for workload in workloads)
     yield inference_pool(basis)
     yield from (deployment(basis.owner, workload) for workload in workloads)
     yield from objectives(basis, router.ordering)
-    yield from _present([http_route(basis)])
+    yield from _present([http_route(basis, request_s=router.request_s)])
     yield from pod_monitors(basis, pools)
 
 

@@ -127,7 +127,7 @@ def _router(basis: Basis, pod: dict[str, Any]) -> Workload:
         pod=pod,
         rolling_update=SURGE,
         start_s=_ROUTER_START_S,
-        rules=(*router_rules(), *_user_rule(basis, "Router")),
+        rules=(*router_rules(basis), *_user_rule(basis, "Router")),
     )
 
 

@@ -11,6 +11,7 @@ from agentic_serving.api.validate import cross_field_findings
 from agentic_serving.render.basis import Basis
 from agentic_serving.render.gateway import objective, objective_name, objectives_served
 from agentic_serving.render.manifest import Manifest
+from agentic_serving.render.scheduler import MECHANISM
 
 __all__ = ["ProgramOutcome", "objectives", "outcomes", "program_capabilities", "routes"]
 
@@ -89,7 +90,7 @@ def _outcome(program: AgentProgram, ordering: Ordering) -> ProgramOutcome:
 
 
 def program_capabilities(basis: Basis) -> Iterator[Capability]:
-    """What becomes of the programs' objectives: priority is carried out, targets are only reported as yet."""
+    """What becomes of the programs' objectives: priority is carried out, targets are measured and reported."""
     programs = basis.inputs.programs
     if any(program.spec.objective.priority for program in programs):
         yield _priority(basis)
@@ -99,16 +100,26 @@ def program_capabilities(basis: Basis) -> Iterator[Capability]:
     }
     for intent, asked in targets.items():
         if asked:
-            yield Capability(
-                intent=intent,
-                role="Router",
-                state="Unsupported",
-                reason="the target is recorded; nothing measures or acts on it in this release",
-            )
+            yield _target(basis, intent)
+
+
+def _target(basis: Basis, intent: str) -> Capability:
+    if basis.scheduling == "Off":
+        reason = "programScheduling.mode is Off, so nothing measures it; set the mode to Observe or Enforce"
+        return Capability(intent=intent, role="Router", state="Unsupported", reason=reason)
+    return Capability(
+        intent=intent,
+        role="Router",
+        state="Approximated",
+        mechanism=MECHANISM,
+        reason="the target is measured and reported; the scheduler's decisions do not aim at it in this release",
+    )
 
 
 def _priority(basis: Basis) -> Capability:
     release = basis.release
+    if basis.scheduling == "Enforce":
+        return Capability(intent="ProgramPriority", role="Router", state="Supported", mechanism=MECHANISM)
     if objectives_served(basis):
         return Capability(
             intent="ProgramPriority", role="Router", state="Supported", mechanism="InferenceObjective"

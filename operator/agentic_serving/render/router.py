@@ -1,4 +1,4 @@
-"""The router: Envoy and the endpoint picker in one pod, with the files and rights that they need."""
+"""The router: Envoy, the program scheduler and the endpoint picker in one pod, with the files and rights that they need."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -28,6 +28,16 @@ from agentic_serving.render.picker import (
 )
 from agentic_serving.render.ports import ENVOY_READY_PORT, HTTP_PORT
 from agentic_serving.render.programs import routes
+from agentic_serving.render.scheduler import (
+    SCHEDULER_RULE,
+    lease_rules,
+    longest_hold_s,
+    scheduler_address,
+    scheduler_capabilities,
+    scheduler_config,
+    scheduler_container,
+    scheduler_volumes,
+)
 from agentic_serving.render.supporting import tokenizer_url
 from agentic_serving.render.templates import fill
 
@@ -59,8 +69,9 @@ _POD_RULES = (
     ),
     Rule(
         id="router/config-hash",
-        reason="both programs read their file once at start; the hash on the pod template replaces the pods exactly when a file changes",
-        source="llm-d, docs/architecture/router/configuration.md",
+        reason="Envoy and picker read envoy.yaml and picker.yaml once at start; the hash on the pod template replaces the pods exactly "
+        "when one of them changes. Routes and the scheduler's configuration are read again whenever they change, and restart nothing",
+        source="llm-d, docs/architecture/router/configuration.md; docs/router.md",
     ),
     Rule(
         id="router/drain",
@@ -86,17 +97,24 @@ _RBAC = Rule(
 )
 _CONFIG = Rule(
     id="router/config",
-    reason="what the router does is in two files, made from the same plan as the engines' arguments",
-    source="spec.router, AgentProgram spec.match",
+    reason="what the router does is in files made from the same plan as the engines' arguments",
+    source="spec.router, spec.programScheduling, AgentProgram spec",
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRouter:
-    """The router's two files and what they can do."""
+    """The router's files and what they can do.
+
+    Attributes:
+        scheduler: text of `scheduler.json`; empty: there is no scheduler.
+        request_s: how long a request may take here, waiting included.
+    """
 
     picker: PickerConfig
     envoy: EnvoyConfig
+    scheduler: str
+    request_s: int
     capabilities: tuple[Capability, ...]
 
     @property
@@ -112,15 +130,23 @@ def router_refusals(basis: Basis, pools: tuple[PlannedPool, ...]) -> tuple[Findi
 def plan_router(basis: Basis, pools: tuple[PlannedPool, ...]) -> PlannedRouter:
     """The router's configuration; not to be asked for where `router_refusals` has findings."""
     inputs = _picker_inputs(basis, pools)
-    envoy = envoy_config(
-        EnvoyInputs(
-            release=basis.release,
-            programs=routes(basis),
-            request_timeout_s=basis.request_timeout_s,
-            drain_s=_sleep_s(basis),
-        )
+    asked = EnvoyInputs(
+        release=basis.release,
+        programs=routes(basis),
+        request_timeout_s=basis.request_timeout_s,
+        drain_s=_sleep_s(basis),
+        scheduler=basis.scheduling,
+        scheduler_address=scheduler_address(basis),
+        max_hold_s=longest_hold_s(basis),
     )
-    return PlannedRouter(picker=picker_config(inputs), envoy=envoy, capabilities=picker_capabilities(inputs))
+    envoy = envoy_config(asked)
+    return PlannedRouter(
+        picker=picker_config(inputs),
+        envoy=envoy,
+        request_s=asked.limits.request_s,
+        scheduler="" if basis.scheduling == "Off" else scheduler_config(basis, pools, envoy.ordering),
+        capabilities=(*picker_capabilities(inputs), *scheduler_capabilities(basis)),
+    )
 
 
 def _picker_inputs(basis: Basis, pools: tuple[PlannedPool, ...]) -> PickerInputs:
@@ -143,6 +169,7 @@ def _picker_inputs(basis: Basis, pools: tuple[PlannedPool, ...]) -> PickerInputs
         kv_events_port=KV_EVENTS_PORT,
         revision_scope=_selector_text(pool_selector(basis)) if basis.disaggregated else "",
         router_replicas=basis.spec.router.replicas,
+        queueing=basis.scheduling != "Enforce",
     )
 
 
@@ -172,12 +199,15 @@ def picker_image(basis: Basis) -> str:
 
 
 def rbac(basis: Basis) -> Iterator[Manifest]:
-    """Account, role and binding of the picker."""
+    """Account, role and binding of the picker and of the scheduler, which both watch pods."""
     owner = basis.owner
     name = owner.child("router")
     metadata = owner.metadata(name, "router")
     yield Manifest(body=fill("service_account", metadata=metadata), rules=(_RBAC,))
-    yield Manifest(body=fill("role", metadata=metadata, rules=picker_rbac(basis.release)), rules=(_RBAC,))
+    yield Manifest(
+        body=fill("role", metadata=metadata, rules=[*picker_rbac(basis.release), *lease_rules(basis)]),
+        rules=(_RBAC,),
+    )
     binding = fill(
         "role_binding", metadata=metadata, role=name, service_account=name, namespace=owner.namespace
     )
@@ -192,6 +222,7 @@ def config_map(basis: Basis, router: PlannedRouter) -> Manifest:
             "envoy.yaml": to_yaml(router.envoy.config),
             "routes.yaml": to_yaml(router.envoy.routes),
             "picker.yaml": to_yaml(router.picker.config),
+            **({"scheduler.json": router.scheduler} if router.scheduler else {}),
         },
     )
     return Manifest(body=body, rules=(_CONFIG, *router.envoy.rules, *router.picker.rules))
@@ -214,7 +245,7 @@ def router_pod(basis: Basis, config: Manifest, router: PlannedRouter) -> dict[st
     return fill(
         "router_pod",
         labels=owner.labels("router"),
-        annotations={names.CONFIG_HASH_ANNOTATION: canonical_hash(config.body["data"])},
+        annotations={names.CONFIG_HASH_ANNOTATION: canonical_hash(_read_once(basis, config))},
         selector=owner.selector("router"),
         service_account=owner.child("router"),
         termination_grace_s=_sleep_s(basis) + PICKER_EXIT_S,
@@ -225,8 +256,17 @@ def router_pod(basis: Basis, config: Manifest, router: PlannedRouter) -> dict[st
         http_port=HTTP_PORT,
         ready_port=ENVOY_READY_PORT,
         config_map=owner.child("router"),
+        schedulers=scheduler_container(basis, pre_stop_s=_sleep_s(basis)),
+        scheduler_volumes=scheduler_volumes(basis),
     )
 
 
-def router_rules() -> tuple[Rule, ...]:
-    return _POD_RULES
+def _read_once(basis: Basis, config: Manifest) -> dict[str, Any]:
+    """What the pod's programs read at their start only; all else reaches them while they run."""
+    valkey = basis.spec.program_scheduling.state.valkey
+    files = {name: config.body["data"][name] for name in ("envoy.yaml", "picker.yaml")}
+    return files | ({"valkey": valkey.model_dump()} if valkey else {})
+
+
+def router_rules(basis: Basis) -> tuple[Rule, ...]:
+    return _POD_RULES if basis.scheduling == "Off" else (*_POD_RULES, SCHEDULER_RULE)

@@ -31,6 +31,10 @@ MATCH = {"match": {"clients": ["Codex"]}}
 SESSION = {"identity": {"headers": {"session": "x-run"}}}
 
 
+VALKEY = {"backend": "Valkey", "valkey": {"address": "v:6379"}}
+OBJECTIVE = {"completion": {"target": "5m"}, "firstTokenAfterTool": {"target": "2s"}}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
     """From one state to another, and the Deployments whose pods are replaced."""
@@ -57,6 +61,13 @@ def simple(path: str, value: object, rolls: set[str], before: object = None, **m
 
 def pd(path: str, value: object, rolls: set[str]) -> Edit:
     return Edit(base=DISAGGREGATED, after=at(path, value), rolls=rolls)
+
+
+def with_valkey(path: str, value: object) -> Edit:
+    """An edit of the settings of a Valkey that is used, and asks for a password."""
+    secret = {"passwordSecretRef": {"name": "s", "key": "k"}}
+    before = at("programScheduling.state", merged(VALKEY, {"valkey": secret}))
+    return Edit(before=before, after=at(f"programScheduling.state.valkey.{path}", value), rolls=ROUTER)
 
 
 HUB = "model.source.huggingFace"
@@ -212,6 +223,16 @@ STACK: Mapping[str, Edit] = {
     "router.prefixRouting": simple("router.prefixRouting", "Precise", ENGINE | ROUTER | {"chat-tokenizer"}),
     "router.requestTimeout": simple("router.requestTimeout", "1h", ROUTER),
     "router.replicas": simple("router.replicas", 0, NONE),
+    "programScheduling.mode": simple("programScheduling.mode", "Observe", ROUTER),
+    "programScheduling.state.backend": simple("programScheduling.state", VALKEY, ROUTER),
+    "programScheduling.state.valkey.address": with_valkey("address", "w:6379"),
+    "programScheduling.state.valkey.tls": with_valkey("tls", "Enabled"),
+    **{
+        f"programScheduling.state.valkey.passwordSecretRef.{key}": with_valkey(
+            "passwordSecretRef", {"name": "s", "key": "k", key: "x"}
+        )
+        for key in ("name", "key")
+    },
     "disruption.drainTimeout": simple("disruption.drainTimeout", "1m", ENGINE | ROUTER),
     "podTemplate.aggregated": simple("podTemplate.aggregated.spec.priorityClassName", "high", ENGINE),
     "podTemplate.prefill": pd("podTemplate.prefill.spec.priorityClassName", "high", PREFILL),
@@ -246,22 +267,24 @@ POLICY: Mapping[str, Edit] = {
 PROGRAM: Mapping[str, Edit] = {
     "agents.name": Edit(after={"agents": [{"name": "a", "stackRef": {"name": "chat"}}]}, rolls=NONE),
     "agents.stackRef.name": Edit(after={"agents": [{"name": "a", "stackRef": {"name": "chat"}}]}, rolls=NONE),
-    "match.clients": Edit(before=MATCH, after=at("match.clients", ["OpenCode"]), rolls=ROUTER),
+    # Routes and the scheduler's configuration reach running pods: no program's edit replaces one.
+    "match.clients": Edit(before=MATCH, after=at("match.clients", ["OpenCode"]), rolls=NONE),
     **{
         f"match.headers.{key}": Edit(
             before=at("match.headers", [{"name": "x-a", "value": "b"}]),
             after=at("match.headers", [{"name": "x-a", "value": "b", key: value}]),
-            rolls=ROUTER,
+            rolls=NONE,
         )
         for key, value in {"name": "x-c", "type": "RegularExpression", "value": "d"}.items()
     },
     "identity.headers.session": Edit(
-        before={**MATCH, **SESSION}, after=at("identity.headers.session", "x-s"), rolls=ROUTER
+        before={**MATCH, **SESSION}, after=at("identity.headers.session", "x-s"), rolls=NONE
     ),
     "identity.headers.parent": Edit(
-        before={**MATCH, **SESSION}, after=at("identity.headers.parent", "x-p"), rolls=ROUTER
+        before={**MATCH, **SESSION}, after=at("identity.headers.parent", "x-p"), rolls=NONE
     ),
-    # The picker watches objectives: no pod is replaced.
+    "identity.idleTimeout": Edit(before=MATCH, after=at("identity.idleTimeout", "5m"), rolls=NONE),
+    # The picker watches objectives.
     "objective.priority": Edit(before=MATCH, after=at("objective.priority", 5), rolls=NONE),
     "objective.completion.target": Edit(
         before=MATCH, after=at("objective.completion.target", "5m"), rolls=NONE
@@ -269,6 +292,17 @@ PROGRAM: Mapping[str, Edit] = {
     "objective.firstTokenAfterTool.target": Edit(
         before=MATCH, after=at("objective.firstTokenAfterTool.target", "2s"), rolls=NONE
     ),
+    **{
+        f"objective.{path}": Edit(
+            before={**MATCH, "objective": OBJECTIVE}, after=at(f"objective.{path}", value), rolls=NONE
+        )
+        for path, value in {
+            "completion.percentile": "P50",
+            "completion.unit": "Run",
+            "firstTokenAfterTool.percentile": "P50",
+        }.items()
+    },
+    "objective.maxHold": Edit(before=MATCH, after=at("objective.maxHold", "10m"), rolls=NONE),
 }
 
 #: Fields whose edit changes nothing that is rendered, and why.
@@ -277,9 +311,6 @@ WITHOUT_EFFECT = {
     "topology.disaggregated.transfer": "there is one transfer yet",
     "agents.name": "names an agent for people; reported in status",
     "agents.stackRef.name": "chooses which stack renders the program: the controller's index, not the renderer",
-    "objective.completion.percentile": "reported only, with its target",
-    "objective.completion.unit": "reported only, with its target",
-    "objective.firstTokenAfterTool.percentile": "reported only, with its target",
 }
 
 

@@ -93,8 +93,10 @@ def test_only_the_two_ports_of_the_pod_are_open() -> None:
     ("base", "first"),
     [
         pytest.param(BASE, ["program"], id="off"),
-        pytest.param(replace(BASE, scheduler="Observe"), ["program", "scheduler"], id="observe"),
-        pytest.param(ENFORCE, ["program", "scheduler"], id="enforce"),
+        pytest.param(
+            replace(BASE, scheduler="Observe"), ["program", "first-token", "scheduler"], id="observe"
+        ),
+        pytest.param(ENFORCE, ["program", "first-token", "scheduler"], id="enforce"),
     ],
 )
 def test_filters_stand_in_the_order_of_the_proven_chain(base: EnvoyInputs, first: list[str]) -> None:

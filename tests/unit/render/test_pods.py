@@ -109,7 +109,7 @@ def test_grace_exceeds_the_drain_that_exceeds_nothing_else(drain: str, seconds: 
 def test_a_rollout_fails_only_after_a_pod_had_time_to_start(example: str) -> None:
     for body in deployments(example):
         for one in body["spec"]["template"]["spec"]["containers"]:
-            probe = one["startupProbe"]
+            probe = one.get("startupProbe", {"periodSeconds": 0, "failureThreshold": 0})
             patience = probe["periodSeconds"] * probe["failureThreshold"]
             assert body["spec"]["progressDeadlineSeconds"] > patience, one["name"]
 

@@ -10,7 +10,7 @@ from tests.unit.render.builders import DISAGGREGATED, EXAMPLE_NAMES, example_inp
 ROUTER = {
     ("outside", "router"): (8080,),
     ("neighbour", "router"): (8080,),
-    ("monitoring", "router"): (8080, 9090, 19001),
+    ("monitoring", "router"): (8080, 9005, 9090, 19001),
     ("router", "router"): (8080,),
     ("engine", "router"): (8080,),
 }
@@ -18,7 +18,7 @@ ONE_POOL = {**ROUTER, ("router", "engine"): (8000,), ("monitoring", "engine"): (
 APART = {
     ("outside", "router"): (8080,),
     ("neighbour", "router"): (8080,),
-    ("monitoring", "router"): (8080, 9090, 19001),
+    ("monitoring", "router"): (8080, 9005, 9090, 19001),
     ("router", "router"): (8080,),
     ("prefill", "router"): (8080,),
     ("decode", "router"): (8080,),
@@ -43,8 +43,9 @@ EXPECTED = {
         ("lmcache", "engine"): (8080,),
         ("lmcache", "router"): (8080,),
     },
-    "nvidia-b200-precise": {
+    "nvidia-b200-precise": {  # with two router pods
         **ONE_POOL,
+        ("router", "router"): (8080, 9004, 9005),
         ("router", "engine"): (5557, 8000),
         ("router", "tokenizer"): (8000,),
         ("tokenizer", "router"): (8080,),
@@ -90,6 +91,16 @@ def test_data_parallel_ranks_publish_on_ports_of_their_own() -> None:
     network = reachability(plan.manifests)
     router, engine = network.pod("chat-router"), network.pod("chat-engine")
     assert [p for p in range(5550, 5570) if network.allowed(router, engine, p)] == [5557, 5558, 5559, 5560]
+
+
+@pytest.mark.parametrize(("replicas", "ports"), [(1, (8080,)), (2, (8080, 9004, 9005))])
+def test_router_pods_reach_the_active_scheduler_only_where_there_are_several(
+    replicas: int, ports: tuple[int, ...]
+) -> None:
+    network = reachability(plan_of({"router": {"replicas": replicas}}).manifests)
+    router = network.pod("chat-router")
+    assert tuple(port for port in router.ports if network.allowed(router, router, port)) == ports
+    assert not network.allowed(OUTSIDE, router, 9004)
 
 
 def precise(patch: dict[str, object]) -> Plan:

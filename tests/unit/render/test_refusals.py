@@ -20,7 +20,15 @@ REFUSED = [
     pytest.param(
         {"kvTierPolicyRef": {"name": "gone"}}, "spec.kvTierPolicyRef.name", "PolicyNotFound", id="policy"
     ),
-    pytest.param({"router": {"replicas": 2}}, "spec.router.replicas", "PickerStatePerPod", id="two-routers"),
+    *(
+        pytest.param(
+            {"router": {"replicas": 2}, "programScheduling": {"mode": mode}},
+            "spec.router.replicas",
+            "PickerStatePerPod",
+            id=f"two-routers-{mode}",
+        )
+        for mode in ("Observe", "Off")
+    ),
     pytest.param(
         {"router": {"endpointPicker": {"release": "gie-1.5"}, "prefixRouting": "Precise"}},
         "spec.router.prefixRouting",
@@ -121,7 +129,11 @@ def test_a_kind_that_the_cluster_lacks_is_named(
 
 def test_kinds_that_may_be_missing_are_left_out() -> None:
     chat = program("p", {"match": {"clients": ["Codex"]}, "objective": {"priority": 5}})
-    plan = plan_of(programs=(chat,), served=served_without("PodMonitor", "InferenceObjective", "HTTPRoute"))
+    plan = plan_of(
+        {"programScheduling": {"mode": "Observe"}},
+        programs=(chat,),
+        served=served_without("PodMonitor", "InferenceObjective", "HTTPRoute"),
+    )
     assert plan.accepted
     assert of_kind(plan, "PodMonitor") == of_kind(plan, "InferenceObjective") == []
     (priority,) = [c for c in plan.capabilities if c.intent == "ProgramPriority"]
