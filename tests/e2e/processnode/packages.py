@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.e2e.localcluster import tools
 
-__all__ = ["Missing", "ensure", "unpacked"]
+__all__ = ["Missing", "ensure", "unpacked", "unpacked_with"]
 
 # Program to Debian package.
 PACKAGES = {"nft": "nftables"}
@@ -60,6 +60,25 @@ def unpacked(program: str) -> Path:
         if not found.is_file():
             _unpack(program, goal)
     return found
+
+
+def unpacked_with(program: str, *packages: str) -> tuple[Path, Path]:
+    """A program that needs more than one package, all unpacked into one folder; it, and where its libraries are.
+
+    Raises:
+        Missing: it cannot be had.
+    """
+    goal = tools.cache_dir() / f"{program}-deb"
+    goal.mkdir(parents=True, exist_ok=True)
+    found = goal / "usr" / "bin" / program
+    with (goal.parent / f"{program}-deb.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (goal / "whole").is_file():
+            for package in packages:
+                _unpack(package, goal)
+            (goal / "whole").touch()
+    (libraries,) = (goal / "usr" / "lib").glob("*-linux-gnu")
+    return found, libraries
 
 
 def _unpack(program: str, goal: Path) -> None:

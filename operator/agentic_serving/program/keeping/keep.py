@@ -13,6 +13,7 @@ from agentic_serving.program.ledger import Ledger
 from agentic_serving.program.pieces import Piece, path_tokens
 from agentic_serving.program.policy import Policy
 from agentic_serving.program.replicas import Replica
+from agentic_serving.program.scheduler import Scheduler
 from agentic_serving.program.tree import Node
 
 __all__ = ["learned", "session", "sessions"]
@@ -47,7 +48,7 @@ def session(world: World, name: str) -> Kept | None:
         chain=node.chain,
         attained_tokens=node.attained_tokens,
         homes=_homes(world.scheduler.ledger, name),
-        away=_away(world, node),
+        away=_away(world.scheduler, node),
         drawn=_drawn(graph, name) if graph is not None else None,
         total=_total(node),
         task=_task(world, name) if node is root else None,
@@ -104,16 +105,15 @@ def _sibling(piece: Piece) -> str | None:
     return found.owner if found is not None else None
 
 
-def _away(world: World, node: Node) -> Away | None:
+def _away(scheduler: Scheduler, node: Node) -> Away | None:
     """A turn that is under way now is one that had just ended: nobody will tell the next process of its end."""
-    absence, home = world.scheduler.absence, world.scheduler.residents.home(node.name) or ""
+    absence, home = scheduler.absence, scheduler.residents.home(node.name) or ""
     one = absence._away.get(node.name)
     if one is not None:
         return Away(program=one.program, since_s=one.since_s, replica=home, declared=one.declared)
     if not home:
         return None
-    program = next((one for one in world.rates if node.name.startswith(f"{one}/")), "")
-    return Away(program=program, since_s=node.seen_s, replica=home)
+    return Away(program=node.name.partition("/")[0], since_s=node.seen_s, replica=home)
 
 
 def _drawn(graph: SessionGraph, name: str) -> Drawn | None:

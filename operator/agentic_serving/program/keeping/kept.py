@@ -20,7 +20,7 @@ class World:
     Attributes:
         graph: of a run; None: it has none.
         make_graph: the same, made if need be.
-        rates: tokens per byte, by program.
+        rates: tokens per byte, by whatever name the host learns them.
     """
 
     scheduler: Scheduler

@@ -67,3 +67,5 @@ def _gaps(model: GapModel, kept: Mapping[str, Mapping[str, tuple[float, ...]]]) 
                 kinds[key] = histogram
     for program in [name for name, one in model._programs.items() if not one.causes]:
         del model._programs[program]
+    while model._n_keys > model._max_keys:
+        model._forget()

@@ -16,7 +16,7 @@ from agentic_serving.program.holdings import Holdings
 from agentic_serving.program.keeping.kept import Away, Drawn, Home, Kept, World
 from agentic_serving.program.ledger import Ledger
 from agentic_serving.program.pieces import Piece, path_tokens
-from agentic_serving.program.residents import Residents, _Resident
+from agentic_serving.program.residents import Residents
 from agentic_serving.program.sessions import Sessions
 from agentic_serving.program.tree import Node
 
@@ -75,11 +75,12 @@ def rest(residents: Residents, name: str, away: Away, now_s: float) -> None:
     step = bisect_right(ages._AGES_S, max(0.0, now_s - away.since_s)) - 1
     if name in residents._residents or step >= len(ages._STEPS_S):
         return
-    found = residents._residents[name] = _Resident(away.replica)
+    residents.use(name, away.replica, 0)
     weight, tokens = residents._look(name, ages._AGES_S[step])
     if weight <= 0 or not tokens:
-        del residents._residents[name]
+        residents.forget(name)
         return
+    found = residents._residents[name]
     residents._set(found, weight * tokens)
     over_s = min(away.since_s, now_s) + ages._AGES_S[step + 1]
     residents._timers[step].appendleft((over_s, name, found.serial))
@@ -96,6 +97,7 @@ def _registered(sessions: Sessions, kept: Kept) -> Node:
         before = tree.refused
         tree.link(node, parent, own=kept.own)
         tree.refused = before  # a refusal now is not a client's doing
+    sessions._made = max(sessions._made, _number(kept.name))
     node.chain = node.chain if node.turns else kept.chain
     node.turns += kept.turns
     node.attained_tokens += kept.attained_tokens
@@ -103,6 +105,13 @@ def _registered(sessions: Sessions, kept: Kept) -> Node:
     node.tools = node.tools or kept.tools
     node.final = node.final or kept.final
     return node
+
+
+def _number(name: str) -> int:
+    """Of a session that nobody names, so that no other one is called the same."""
+    last = name.rpartition("/")[2]
+    digits = last[1:] if last.startswith("~") else ""
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else 0
 
 
 def _placed(sessions: Sessions, name: str, seen_s: float) -> Node:

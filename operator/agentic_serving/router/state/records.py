@@ -128,7 +128,7 @@ def _clock(wall_ms: Json, offset_s: float) -> float:
 
 def _away(away: Away, offset_s: float) -> list[Json]:
     said = away.declared
-    declared = [said.gap_s, said.remaining_s] if said is not None else None
+    declared = [said.gap_s, said.remaining_s, said.gap_said] if said is not None else None
     return [away.program, _wall(away.since_s, offset_s), away.replica, declared]
 
 
@@ -136,8 +136,12 @@ def _away_from(data: Json, offset_s: float) -> Away:
     program, since, replica, said = data
     declared = None
     if said is not None:
-        gap_s, remaining_s = (None if one is None else _number(one) for one in said)
-        declared = Declared(gap_s=gap_s, remaining_s=remaining_s)
+        gap_s, remaining_s, gap_said = said
+        declared = Declared(
+            gap_s=_number(gap_s) if gap_s is not None else None,
+            remaining_s=_number(remaining_s) if remaining_s is not None else None,
+            gap_said=bool(gap_said),
+        )
     return Away(
         program=_text(program),
         since_s=_clock(since, offset_s),

@@ -106,6 +106,10 @@ class Rounds:
         self._journal.give_back(batch.names, batch.ends)
         self._service.give_back(batch.parts)
 
+    def finish(self) -> None:
+        """The last rounds: with what was learned."""
+        self._learned_s = -_LEARNED_EVERY_S
+
     def lost(self) -> None:
         """The store is empty: all is to be written again."""
         self._journal.mark(keep.sessions(self._world))

@@ -12,7 +12,7 @@ from agentic_serving.program.prompt import Prompt
 from agentic_serving.program.scheduler import Scheduler
 from agentic_serving.program.sessions import Sessions
 
-PROGRAM = "ns/agents"
+PROGRAM = "agents"
 
 
 def name(session: str) -> str:
