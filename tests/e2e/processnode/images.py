@@ -27,6 +27,12 @@ _ROOT = Path(__file__).parents[3]
 _HERE = Path(__file__).parent
 #: Built by others, as they are not on Go's module proxy; taken by path.
 _LLMD_SIM = "ghcr.io/llm-d/llm-d-inference-sim"
+#: For programs of this checkout: they run as it is, whatever the image's tag.
+_CHECKOUT: Mapping[str, str] = {
+    "AGENTIC_PYTHON": sys.executable,
+    "PYTHONPATH": str(_ROOT / "operator"),
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
 
 
 class UnknownImage(LookupError):
@@ -86,6 +92,7 @@ class Images:
         table[repository] = partial(_envoy, tag)
         for release in (_yaml(file) for file in sorted((_ROOT / "templates" / "pickers").glob("*.yaml"))):
             table.update(_picker(release))
+        table[_split(images["scheduler"]["default"]["image"])[0]] = lambda _tag: _ours()
         table[_LLMD_SIM] = partial(_given, "AGENTIC_E2E_LLMD_SIM", None)
         table[_split(TEST_IMAGE)[0]] = lambda _tag: Program(entrypoint=())
         return table
@@ -97,12 +104,7 @@ class Images:
         release = tag.removeprefix("v").partition("-")[0]  # 0.33.0-cu130 is 0.33.0
         lmcache = variant is None or "lmcache" in _packages(release, variant)
         folders = [_HERE / "images-sim" / "vllm"] + [_HERE / "images-sim" / "lmcache"] * lmcache
-        env = {
-            "AGENTIC_PYTHON": sys.executable,
-            "PYTHONPATH": str(_ROOT / "operator"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "ENGINESIM_VERSION": release,
-        }
+        env = {**_CHECKOUT, "ENGINESIM_VERSION": release}
         return Program(entrypoint=("vllm", "serve"), path=tuple(folders), env=env)
 
     def _real_vllm(self, tag: str) -> Program:
@@ -115,6 +117,12 @@ class Images:
             )
         venv = self._venv or install()
         return Program(entrypoint=("vllm", "serve"), path=(venv / "equipment", venv / "bin"))
+
+
+def _ours() -> Program:
+    return Program(
+        entrypoint=("agentic-serving",), path=(_HERE / "images-sim" / "agentic-serving",), env=_CHECKOUT
+    )
 
 
 def _split(image: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,17 @@ def test_engine_images_hold_what_the_real_ones_hold(reference: str, programs: se
     assert program.entrypoint == ("vllm", "serve")
     assert _programs(program) == programs
     assert program.env["ENGINESIM_VERSION"] == "0.33.0"
+
+
+def test_the_operators_image_runs_this_checkout() -> None:
+    program = Images().resolve(image("scheduler"))
+    assert program.entrypoint == ("agentic-serving",)
+    path = ":".join(map(str, program.path))
+    for name, said in (("agentic-serving", "agentic-serving, version"), ("python", "Python 3")):
+        found = shutil.which(name, path=path)
+        assert found is not None
+        answer = subprocess.run([found, "--version"], env=dict(program.env), capture_output=True, text=True)
+        assert answer.stdout.startswith(said), answer.stderr
 
 
 def test_every_image_of_the_golden_manifests_is_known() -> None:
