@@ -8,6 +8,8 @@ of turn, because its next turn came, is moved to its place by that turn.
 # ruff: noqa: SLF001 - what is kept of these classes is written and read in one place, beside them
 
 from bisect import bisect_right
+from collections.abc import Callable
+from operator import add
 
 from agentic_serving.program import residents as ages
 from agentic_serving.program.absence import Absence, _Away
@@ -23,21 +25,25 @@ from agentic_serving.program.tree import Node
 __all__ = ["home", "remainder", "rest", "session"]
 
 
-def session(world: World, kept: Kept, now_s: float) -> bool:
+def session(world: World, kept: Kept, now_s: float, *, again: bool = False) -> bool:
     """Everything of it but what depends on replicas (`home`, `rest`). False: the registry is full.
 
     A parent should come before its children; one that never comes is a place kept for it.
+
+    Args:
+        again: what is here was kept in the same place before: counts are not added to what is there, the larger ones hold.
     """
+    both = max if again else add
     sessions = world.sessions
-    if kept.name not in sessions and len(sessions) >= sessions._max_sessions:
+    if kept.name not in sessions and len(sessions) + 2 > sessions._max_sessions:  # it, and its parent
         return False
-    node = _registered(sessions, kept)
+    node = _registered(sessions, kept, both)
     if kept.total is not None and (totals := node.root().totals) is not None:
         totals.started_s = min(totals.started_s, kept.total.started_s)
-        totals.turns += kept.total.turns
-        totals.tasks += kept.total.tasks
-        totals.attained_tokens += kept.total.attained_tokens
-        totals.task_tokens += kept.total.task_tokens
+        totals.turns = both(totals.turns, kept.total.turns)
+        totals.tasks = both(totals.tasks, kept.total.tasks)
+        totals.attained_tokens = both(totals.attained_tokens, kept.total.attained_tokens)
+        totals.task_tokens = both(totals.task_tokens, kept.total.task_tokens)
     if kept.task is not None:
         world.scheduler.service.restore(kept.name, kept.task.since_s, kept.task.tokens)
     root = node.root().name
@@ -86,21 +92,20 @@ def rest(residents: Residents, name: str, away: Away, now_s: float) -> None:
     residents._timers[step].appendleft((over_s, name, found.serial))
 
 
-def _registered(sessions: Sessions, kept: Kept) -> Node:
+def _registered(sessions: Sessions, kept: Kept, both: Callable[[int, int], int]) -> Node:
     tree = sessions._tree
     seen_s = min(kept.seen_s, oldest.seen_s) if (oldest := tree.oldest()) else kept.seen_s
-    parent = None
-    if kept.parent is not None and kept.parent != kept.name:
+    if kept.name not in tree.nodes and kept.parent is not None and kept.parent != kept.name:
+        # One that is here already is in its place: its next turn says whose child it is.
         parent = _placed(sessions, kept.parent, seen_s)
-    node = _placed(sessions, kept.name, seen_s)
-    if parent is not None:
         before = tree.refused
-        tree.link(node, parent, own=kept.own)
+        tree.link(_placed(sessions, kept.name, seen_s), parent, own=kept.own)
         tree.refused = before  # a refusal now is not a client's doing
+    node = _placed(sessions, kept.name, seen_s)
     sessions._made = max(sessions._made, _number(kept.name))
     node.chain = node.chain if node.turns else kept.chain
-    node.turns += kept.turns
-    node.attained_tokens += kept.attained_tokens
+    node.turns = both(node.turns, kept.turns)
+    node.attained_tokens = both(node.attained_tokens, kept.attained_tokens)
     node.seen = node.seen or kept.seen
     node.tools = node.tools or kept.tools
     node.final = node.final or kept.final

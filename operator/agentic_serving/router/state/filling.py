@@ -3,6 +3,8 @@
 A session whose next turn comes before it was its turn is brought in by `recall`, with those above it.
 """
 
+import contextlib
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -12,7 +14,7 @@ from agentic_serving.program.tree import MAX_DEPTH
 from agentic_serving.router.state import records
 from agentic_serving.router.state.shared import SharedService
 
-__all__ = ["Filling"]
+__all__ = ["Filling", "uncollected"]
 
 #: How long replicas that the journal names may take to be seen; the cache of one that comes later is taken for empty.
 _REPLICAS_WITHIN_S = 60.0
@@ -31,16 +33,20 @@ class Filling:
     Args:
         offset_s: wall clock less the host's clock.
         idle_s: sessions not seen for longer are over.
+        again: the same desk was filled, and has written, before.
 
     Attributes:
         restored: sessions.
         refused: records that could not be read.
     """
 
-    def __init__(self, world: World, *, offset_s: float, now_s: float, idle_s: float) -> None:
+    def __init__(
+        self, world: World, *, offset_s: float, now_s: float, idle_s: float, again: bool = False
+    ) -> None:
         self.restored = 0
         self.refused = 0
         self._world = world
+        self._again = again
         self._offset_s = offset_s
         self._until_s = now_s + _REPLICAS_WITHIN_S
         self._after_s = now_s + offset_s - idle_s  # on the wall clock
@@ -134,7 +140,7 @@ class Filling:
         return kept
 
     def _restore(self, kept: Kept, now_s: float) -> None:
-        if not restore.session(self._world, kept, now_s):
+        if not restore.session(self._world, kept, now_s, again=self._again):
             return
         self.restored += 1
         service = self._world.scheduler.service
@@ -164,3 +170,17 @@ class Filling:
         if ready:
             self._replicas.add(replica)
         return ready
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """While a hundred thousand sessions are made, the cycle collector would look through them again and again: half of the time, and a
+    second at a time. They are kept out of its sight from then on: what is over is freed as its last reference goes."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was:
+            gc.enable()

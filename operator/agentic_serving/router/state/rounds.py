@@ -45,6 +45,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.names) + len(self.parts) + len(self.ends)
 
+    @property
+    def whole(self) -> bool:
+        """It has all that had changed."""
+        return len(self.names) < _MOST
+
 
 class Rounds:
     """

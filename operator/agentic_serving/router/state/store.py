@@ -6,16 +6,16 @@ is back it gets what is known then, and everything if it lost its data.
 
 import asyncio
 import contextlib
-import gc
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from agentic_serving.clock import Clock
 from agentic_serving.program.keeping import keep
 from agentic_serving.program.keeping.kept import World
+from agentic_serving.program.scheduler import Scheduler
 from agentic_serving.router.config import Config
 from agentic_serving.router.state import records
-from agentic_serving.router.state.filling import Filling
+from agentic_serving.router.state.filling import Filling, uncollected
 from agentic_serving.router.state.journal import Journal
 from agentic_serving.router.state.keys import BUCKETS, Keys
 from agentic_serving.router.state.link import Command, Link, StoreError, WrongType
@@ -63,7 +63,9 @@ class Valkey:
         self._desk: Known | None = None
         self._deliver: Deliver = lambda _words: None
         self._filling: Filling | None = None
+        self._filled: Scheduler | None = None
         self._rounds: Rounds | None = None
+        self._even_s = clock.monotonic_s()  # when all that had changed was written, the last time
         self._epoch = 0
         self._sweep: list[int] = []  # buckets to look through for sessions that are over
         self._counts = dict.fromkeys(("written", "rounds", "reconnects", "restored", "refused"), 0)
@@ -74,12 +76,13 @@ class Valkey:
 
     @property
     def counters(self) -> Mapping[str, float]:
-        filling = self._filling
+        filling, waits = self._filling, len(self.journal)
         return {
             **self._counts,
             "restored": self._counts["restored"] + (filling.restored if filling else 0),
             "refused": self._counts["refused"] + (filling.refused if filling else 0),
-            "pending": len(self.journal),
+            "pending": waits,
+            "lag_s": self._clock.monotonic_s() - self._even_s if waits else 0.0,
             "dropped": self.journal.dropped,
             "to_restore": filling.pending if filling else 0,
         }
@@ -163,9 +166,10 @@ class Valkey:
         )
         offset_s, now_s = rounds.offset_s(), self._clock.monotonic_s()
         self.service.offset_s = offset_s
-        filling = Filling(world, offset_s=offset_s, now_s=now_s, idle_s=self._idle_s)
+        again = self._filled is world.scheduler
+        filling = Filling(world, offset_s=offset_s, now_s=now_s, idle_s=self._idle_s, again=again)
         self.journal.mark(keep.sessions(world))
-        with _uncollected():
+        with uncollected():
             if kept_format == records.FORMAT.encode():
                 await self._read(filling)
             elif kept_format is not None:
@@ -173,6 +177,7 @@ class Valkey:
             await self._link.ask([("HSET", keys.meta, "format", records.FORMAT)])
             self._epoch, self._rounds = int(epoch), rounds
             await self._fill(filling)
+        self._filled = world.scheduler
 
     async def _read(self, filling: Filling) -> None:
         try:
@@ -218,6 +223,7 @@ class Valkey:
         if self._filling is not None and self._filling.finish(self._clock.monotonic_s()):
             self._fill_done()
         self.service.offset_s = rounds.offset_s()
+        began_s = self._clock.monotonic_s()
         batch = await rounds.batch()
         try:
             replies = await self._link.ask(batch.commands)
@@ -228,6 +234,8 @@ class Valkey:
         rounds.written(batch)
         self._counts["written"] += len(batch)
         self._counts["rounds"] += 1
+        if batch.whole:
+            self._even_s = began_s
         self._end(rounds.heard(replies[-1]))
         await self._swept()
         return len(batch)
@@ -287,17 +295,3 @@ class Valkey:
             _logger.info("the journal is written")
         self.problem = ""
         return _BACK_OFF_S[0]
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """While a hundred thousand sessions are made, the cycle collector would look through them again and again: half of the time, and a
-    second at a time. They are kept out of its sight from then on: what is over is freed as its last reference goes."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was:
-            gc.enable()

@@ -10,7 +10,7 @@ from agentic_serving.program import events as ev
 from agentic_serving.program.absence import Absence
 from agentic_serving.program.keeping import keep, learned, restore
 from agentic_serving.program.prompt import Prompt
-from tests.unit.program.keeping.host import Host, name, prompt, serve
+from tests.unit.program.keeping.host import PROGRAM, Host, name, prompt, serve
 
 #: Of what is known of a session to what comes next, in seconds.
 _GAPS_S = st.sampled_from([1, 2, 5, 17, 40, 100, 400])
@@ -124,3 +124,51 @@ def test_both_decide_alike_from_then_on(
         host.end(one_id, session, blocks.n_bytes, story.now_s)
         other.end(other_id, session, blocks.n_bytes, story.now_s)
     other.check()
+
+
+@settings(max_examples=100, deadline=None)
+@given(turns(), st.booleans())
+def test_full_caches_are_believed_to_hold_the_same(
+    before: list[tuple[int, str, int, str | None, int, bool]], forks: bool
+) -> None:
+    """By session and replica, where much was evicted; what was shared may be counted once more, and so fit less."""
+    replicas = {"r0": 40_000, "r1": 40_000}
+    story, host = Story(), Host(replicas)
+    for gap_s, session, tokens, fork, _, human in before:
+        story.now_s += gap_s
+        serve(host, session, story.next(session, tokens, fork if forks else None), story.now_s, human=human)
+    other = handed_over(host, replicas, story.now_s)
+    for session in keep.sessions(host.world):
+        here, there = (dict(one.scheduler.ledger.where(session)) for one in (host, other))
+        assert here == there if not forks else all(there.get(one, 0) <= here[one] for one in here)
+    for replica in replicas:
+        held = [
+            one.scheduler.ledger.busy(replica) + one.scheduler.ledger.idle(replica) for one in (host, other)
+        ]
+        assert held[0] == held[1]
+
+
+def test_what_was_learned_is_known() -> None:
+    """Chances of return, trust, speeds and rates give the same answers."""
+    host = Host({"r0": 100_000})
+    model = host.scheduler.absence.gaps
+    for i in range(300):
+        model.learn(PROGRAM, "any", 1.0 + i % 7)
+        model.learn(PROGRAM, "human", 100.0 + i)
+    model.learn_end(PROGRAM, "any")
+    host.rates[PROGRAM].learn(1000, 300)
+    host.scheduler.service.begin_task("run", 0.0)
+    host.scheduler.service.charge("run", 5000, 1.0)
+    host.scheduler.service.begin_task("run", 10.0)
+    other = handed_over(host, {"r0": 100_000}, 10.0)
+    for program in (PROGRAM, "another"):
+        for cause in ("any", "human", "Bash"):
+            for elapsed_s in (0.0, 5.0, 200.0):
+                chances = [
+                    one.scheduler.absence.gaps.chance(program, cause, elapsed_s, 60.0)
+                    for one in (host, other)
+                ]
+                assert chances[1] == pytest.approx(chances[0])
+    assert other.rates[PROGRAM].tokens_per_byte == host.rates[PROGRAM].tokens_per_byte
+    assert other.scheduler.service.tokens_in(7.0) == host.scheduler.service.tokens_in(7.0) > 0
+    other.scheduler.absence.gaps.check()

@@ -13,7 +13,9 @@ from agentic_serving.program.graph_path import Path
 from agentic_serving.program.keeping.kept import Away, Drawn, Home, Kept, Learned, Task, Total
 from agentic_serving.router.state import records
 
-_NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
+_NAMES = st.sampled_from(["agents/s1", "agents/s2", "agents/~3", "r0", "r1"]) | st.text(
+    st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40
+)
 _COUNTS = st.integers(0, 1 << 40)
 _TIMES = st.integers(-(10**9), 10**9).map(lambda ms: ms / 1000)
 
@@ -33,7 +35,7 @@ def _paths(draw: st.DrawFn) -> Path:
 _DECLARED = st.builds(
     Declared, gap_s=st.none() | _TIMES, remaining_s=st.none() | _TIMES, gap_said=st.booleans()
 )
-_SESSIONS = st.builds(
+SESSIONS = st.builds(
     Kept,
     name=_NAMES,
     seen_s=_TIMES,
@@ -87,7 +89,7 @@ def _plain(value: object) -> object:
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
-@given(_SESSIONS, st.integers(0, 2**31))
+@given(SESSIONS, st.integers(0, 2**31))
 def test_a_session_is_read_as_it_was_written(kept: Kept, offset_s: int) -> None:
     record = records.encode(kept, offset_s)
     found = records.decode(record, offset_s)
@@ -102,7 +104,7 @@ def test_times_are_on_the_readers_clock() -> None:
     assert found.seen_s == 1100.0
 
 
-@given(_SESSIONS, st.data())
+@given(SESSIONS, st.data())
 def test_a_damaged_record_is_refused_or_read_and_never_raises(kept: Kept, data: st.DataObject) -> None:
     record = bytearray(records.encode(kept, 0.0))
     for _ in range(data.draw(st.integers(1, 4))):
