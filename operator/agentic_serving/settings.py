@@ -7,14 +7,18 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from agentic_serving.errors import InvalidInput
 
-__all__ = ["ENV_PREFIX", "LogFormat", "OperatorSettings"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["ENV_PREFIX", "LogFormat", "OperatorSettings", "from_environment"]
 
 ENV_PREFIX = "AGENTIC_SERVING_"
 LogFormat = Literal["json", "text"]
+T = TypeVar("T", bound="DataclassInstance")
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 #: What may be zero: a port that is off, and waits that are left out.
@@ -37,6 +41,10 @@ class OperatorSettings:
     kubeconfig: str | None = None  # a file; None: $KUBECONFIG, the pod's service account, ~/.kube/config
     context: str | None = None  # of the kubeconfig; None: its current one
     namespaces: tuple[str, ...] = ()  # empty: all; the environment separates them by commas
+
+    scheduler_image: str = (
+        ""  # of stacks' program schedulers: the operator's own; empty: that of this release
+    )
 
     workers: int = 8  # keys reconciled at once; they wait for the API server most of the time
     resync_s: float = (
@@ -85,13 +93,21 @@ class OperatorSettings:
         Raises:
             InvalidInput: a variable does not parse; the field is the variable's name.
         """
-        settings = cls()
-        given: dict[str, Any] = {}
-        for f in fields(cls):
-            variable = ENV_PREFIX + f.name.upper()
-            if variable in environ:
-                given[f.name] = _parse(variable, environ[variable], getattr(settings, f.name))
-        return replace(settings, **given)
+        return from_environment(cls(), environ)
+
+
+def from_environment(settings: T, environ: Mapping[str, str]) -> T:
+    """The settings with what `AGENTIC_SERVING_<FIELD>` sets.
+
+    Raises:
+        InvalidInput: a variable does not parse; the field is the variable's name.
+    """
+    given: dict[str, Any] = {}
+    for f in fields(settings):
+        variable = ENV_PREFIX + f.name.upper()
+        if variable in environ:
+            given[f.name] = _parse(variable, environ[variable], getattr(settings, f.name))
+    return replace(settings, **given)
 
 
 def _parse(variable: str, text: str, default: object) -> object:

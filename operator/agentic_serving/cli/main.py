@@ -16,6 +16,7 @@ from agentic_serving.cli.model import model
 from agentic_serving.cli.operator import operator
 from agentic_serving.cli.render import render_command
 from agentic_serving.cli.replay import replay
+from agentic_serving.cli.scheduler import scheduler
 from agentic_serving.cli.simulate import simulate
 from agentic_serving.cli.top import top
 from agentic_serving.cli.validate import validate
@@ -34,7 +35,19 @@ def cli() -> None:
     """
 
 
-for command in (render_command, validate, explain, diff, model, replay, simulate, plan, operator, top):
+for command in (
+    render_command,
+    validate,
+    explain,
+    diff,
+    model,
+    replay,
+    simulate,
+    plan,
+    operator,
+    scheduler,
+    top,
+):
     cli.add_command(command)
 
 

@@ -7,28 +7,29 @@ Not modelled: schemas, validation, defaults, admission, access rights, namespace
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from agentic_serving import names
 from agentic_serving.clock import Clock, ManualClock
 from agentic_serving.cluster.fake_objects import Key, Objects, copied
+from agentic_serving.cluster.fake_watch import History
 from agentic_serving.cluster.kinds import ALL_KINDS
-from agentic_serving.cluster.port import Kind, Listing, Manifest
+from agentic_serving.cluster.port import Kind, Listing, Manifest, Seen
 from agentic_serving.cluster.selectors import matches
 from agentic_serving.errors import NotFound
 
 __all__ = ["Call", "FakeCluster"]
 
-_READS = frozenset({"get", "list", "served"})
+_READS = frozenset({"get", "list", "watch", "served"})
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request that the code under test sent."""
 
-    verb: str  # get, list, apply, apply_status, create, delete, served
+    verb: str  # get, list, watch, apply, apply_status, create, delete, served
     kind: Kind | None = None
     namespace: str = ""
     name: str = ""
@@ -75,6 +76,7 @@ class FakeCluster:
         self.calls: _Calls = []
         self._served = set(served)
         self._objects = Objects(clock or ManualClock())
+        self._history = History(self._objects)
         self._page_size = page_size
         self._failures: _Failures = []
 
@@ -106,6 +108,17 @@ class FakeCluster:
             items += page.items
             version = page.resource_version
         return Listing(items, version)
+
+    async def watch(
+        self, kind: Kind, namespace: str | None = None, *, label_selector: str = "", resource_version: str
+    ) -> AsyncGenerator[Seen, None]:
+        """Ends only by `hang_up`."""
+        async with self._call(Call("watch", kind, namespace or "")):
+            events = self._history.since(resource_version)
+        async for change in events:
+            seen = change.seen_by(kind, namespace, label_selector)
+            if seen is not None:
+                yield seen
 
     async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         key = Key.of(kind, manifest)
@@ -208,6 +221,19 @@ class FakeCluster:
     def subscribe(self, callback: Callable[[str, Kind, Manifest], None]) -> None:
         """`callback` is told of every change from now on: ADDED, MODIFIED or DELETED, kind, object."""
         self._objects.listeners.append(callback)
+
+    def hang_up(self) -> None:
+        """Every watch ends, as when the server closes them."""
+        self._history.hang_up()
+
+    def forget_history(self) -> None:
+        """Versions before now are too old to watch from."""
+        self._history.forget()
+
+    @property
+    def watches(self) -> int:
+        """How many watches are open."""
+        return self._history.watches
 
     def collect_garbage(self) -> _Keys:
         """Delete, level by level, what no living owner is left of; what was deleted."""

@@ -7,7 +7,7 @@ itself and drop fields that they do not know. Nothing is retried, and every requ
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol
 
@@ -22,7 +22,8 @@ from agentic_serving.cluster.access import Access, access_of
 from agentic_serving.cluster.answers import error_from
 from agentic_serving.cluster.config import load_configuration
 from agentic_serving.cluster.discovery import DISCOVERY_ACCEPT, served_kinds
-from agentic_serving.cluster.port import Kind, Listing, Manifest
+from agentic_serving.cluster.port import Kind, Listing, Manifest, Seen
+from agentic_serving.cluster.streams import events
 from agentic_serving.errors import ClusterError, Expired, Unavailable
 
 __all__ = ["KubeCluster", "KubeOptions", "RequestObserver", "connect"]
@@ -56,6 +57,10 @@ class KubeOptions:
     connect_timeout_s: float = 5.0
     pool_size: int = 16  # connections; more workers than this wait for each other
     page_size: int = 500  # objects per page of a list: client-go's pager (tools/pager, defaultPageSize)
+    watch_s: float = 300.0  # of one watch; client-go's reflector takes 5 to 10 minutes
+    # Without a byte for so long, a watch is taken to be cut off. API servers send bookmarks every 60 s (apiserver
+    # storage/cacher, defaultBookmarkFrequency); where one does not, a quiet watch just begins anew.
+    watch_silence_s: float = 75.0
 
 
 class _Transport(RESTClientObject):
@@ -106,6 +111,9 @@ class KubeCluster:
         self._options = options
         self._observe = observe
         self._timeout = aiohttp.ClientTimeout(total=options.timeout_s, sock_connect=options.connect_timeout_s)
+        self._watch_timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=options.connect_timeout_s, sock_read=options.watch_silence_s
+        )
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
         return await self._call(_Request("get", kind, kind.object_path(namespace, name)))
@@ -138,6 +146,25 @@ class KubeCluster:
             items += page.items
             version = page.resource_version
         return Listing(items, version)
+
+    async def watch(
+        self, kind: Kind, namespace: str | None = None, *, label_selector: str = "", resource_version: str
+    ) -> AsyncGenerator[Seen, None]:
+        query = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": f"{self._options.watch_s:.0f}",
+        } | ({"labelSelector": label_selector} if label_selector else {})
+        request = _Request("watch", kind, kind.collection_path(namespace), query=query)
+        async with self._asked(request), self._open(request, self._watch_timeout) as response:
+            if response.status != 200:
+                body = await response.read()
+                raise error_from(response.status, response.headers, body, asked=str(request))
+            # Silence for too long ends a watch as the server's own end of it does.
+            with contextlib.suppress(aiohttp.SocketTimeoutError):
+                async for seen in events(kind, response.content.iter_any(), asked=str(request)):
+                    yield seen
 
     async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         query = _APPLY_QUERY | ({"dryRun": "All"} if dry_run else {})
@@ -187,12 +214,27 @@ class KubeCluster:
         await self._transport.close()
 
     async def _call(self, request: "_Request") -> Manifest:
-        """One exchange, timed and told to the observer."""
+        """One exchange: the answer, whole."""
+        async with self._asked(request):
+            async with self._open(request, self._timeout) as response:
+                body = await response.read()
+            if not 200 <= response.status < 300:
+                raise error_from(response.status, response.headers, body, asked=str(request))
+            try:
+                answer: Manifest = orjson.loads(body)
+            except orjson.JSONDecodeError as error:
+                raise Unavailable(f"{request}: the answer is not JSON; is a proxy in between?") from error
+        return answer
+
+    @contextlib.asynccontextmanager
+    async def _asked(self, request: "_Request") -> AsyncIterator[None]:
+        """One exchange, timed and told to the observer; what breaks on the way becomes an error of ours."""
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         result = "cancelled"
         try:
-            answer = await self._exchange(request)
+            with _unavailable(request, self._options.timeout_s):
+                yield
             result = "ok"
         except ClusterError as error:
             result = type(error).__name__.lower()
@@ -200,36 +242,22 @@ class KubeCluster:
         finally:
             kind = request.kind.kind if request.kind else ""
             self._observe(verb=request.verb, kind=kind, result=result, seconds=loop.time() - started_s)
-        return answer
 
-    async def _exchange(self, request: "_Request") -> Manifest:
-        try:
-            status, headers, body = await self._send(request)
-        except TimeoutError as error:
-            raise Unavailable(f"{request}: no answer within {self._options.timeout_s:g} s") from error
-        except (aiohttp.ClientError, ConfigException, OSError) as error:
-            # OSError and ConfigException: the token or certificate files were unreadable just now.
-            raise Unavailable(f"{request}: {error or type(error).__name__}") from error
-        if not 200 <= status < 300:
-            raise error_from(status, headers, body, asked=str(request))
-        try:
-            answer: Manifest = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise Unavailable(f"{request}: the answer is not JSON; is a proxy in between?") from error
-        return answer
-
-    async def _send(self, request: "_Request") -> tuple[int, Mapping[str, str], bytes]:
+    @contextlib.asynccontextmanager
+    async def _open(
+        self, request: "_Request", limits: aiohttp.ClientTimeout
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         async with self._transport.session().request(
             request.method,
             self.host + request.path,
             params=request.query,
             headers=await self._headers(request),
             data=_encode(request.body) if request.body is not None else None,
-            timeout=self._timeout,
+            timeout=limits,
             allow_redirects=False,
             **self._transport.arguments(),
         ) as response:
-            return response.status, response.headers, await response.read()
+            yield response
 
     async def _headers(self, request: "_Request") -> dict[str, str]:
         headers = {"User-Agent": _AGENT, "Accept": request.accept}
@@ -258,6 +286,18 @@ class _Request:
 
     def __str__(self) -> str:
         return f"{self.verb} {self.path}"
+
+
+@contextlib.contextmanager
+def _unavailable(request: _Request, timeout_s: float) -> Iterator[None]:
+    """What the network, credentials and time-outs raise, as an error of ours."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise Unavailable(f"{request}: no answer within {timeout_s:g} s") from error
+    except (aiohttp.ClientError, ConfigException, OSError) as error:
+        # OSError and ConfigException: the token or certificate files were unreadable just now.
+        raise Unavailable(f"{request}: {error or type(error).__name__}") from error
 
 
 def _apply_request(

@@ -4,12 +4,12 @@ Objects are dicts exactly as the API serves them; there are no model classes in 
 `agentic_serving.errors`; nothing is retried here (the controller's queue retries).
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
-__all__ = ["Cluster", "Kind", "Listing", "Manifest"]
+__all__ = ["Cluster", "Happened", "Kind", "Listing", "Manifest", "Seen"]
 
 #: A Kubernetes object as JSON values.
 Manifest = dict[str, Any]
@@ -57,6 +57,23 @@ class Listing:
     resource_version: str
 
 
+#: BOOKMARK tells a resource version only: the watch has seen everything up to it.
+Happened = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One event of a watch."""
+
+    happened: Happened
+    object: Manifest
+
+    @property
+    def resource_version(self) -> str:
+        """Where a later watch goes on from."""
+        return str((self.object.get("metadata") or {}).get("resourceVersion") or "")
+
+
 class Cluster(Protocol):
     """The Kubernetes API. Every method may raise any `ClusterError`; those named are part of its meaning.
 
@@ -84,6 +101,19 @@ class Cluster(Protocol):
 
     async def list(self, kind: Kind, namespace: str | None = None, *, label_selector: str = "") -> Listing:
         """All pages at once; starts again by itself where they expired. For small collections."""
+        ...
+
+    def watch(
+        self, kind: Kind, namespace: str | None = None, *, label_selector: str = "", resource_version: str
+    ) -> AsyncGenerator[Seen, None]:
+        """What happened to a collection since a version of it; ends after some minutes, go on from the last event.
+
+        An object whose labels cease to fit is DELETED, one whose labels begin to is ADDED. `cluster.following` lists and
+        watches for as long as one likes.
+
+        Raises:
+            Expired: the version is too old; list again.
+        """
         ...
 
     async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:

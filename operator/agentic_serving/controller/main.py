@@ -10,11 +10,11 @@ import signal
 from collections.abc import Callable
 from random import Random
 
+from agentic_serving import logs
 from agentic_serving.clock import Clock
 from agentic_serving.cluster.kube import KubeCluster, KubeOptions, connect
 from agentic_serving.cluster.lease import LeaseElector, LeaseTimings
 from agentic_serving.cluster.port import Cluster
-from agentic_serving.controller import logs
 from agentic_serving.controller.health import Health, Server
 from agentic_serving.controller.leading import Leading
 from agentic_serving.controller.metrics import Metrics

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from agentic_serving.clock import Clock
 from agentic_serving.controller.keys import Key
-from agentic_serving.controller.logs import bound
 from agentic_serving.controller.metrics import Metrics
 from agentic_serving.controller.outcome import Outcome, Requeue, verdict
 from agentic_serving.controller.queue import WorkQueue
 from agentic_serving.controller.reconcile import Reconciler
 from agentic_serving.errors import ClusterError, Waiting
+from agentic_serving.logs import bound
 
 __all__ = ["Workers"]
 

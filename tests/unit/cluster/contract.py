@@ -1,6 +1,8 @@
 """What every `Cluster` must do: cases that run on the one in memory and, in `tests/e2e`, on a real API server."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import pytest
@@ -277,6 +279,46 @@ async def an_empty_list_has_one_page(stage: Stage) -> None:
     assert pages[0].resource_version
 
 
+async def a_watch_tells_what_happened_since(stage: Stage) -> None:
+    await stage.cluster.apply(CONFIG_MAP, stage.config("before"))
+    listing = await stage.cluster.list(CONFIG_MAP, stage.namespace, label_selector="team=x")
+    made = await stage.cluster.apply(CONFIG_MAP, stage.config("made", team="x"))
+    await stage.cluster.apply(CONFIG_MAP, stage.config("other", team="y"))
+    await stage.cluster.apply(CONFIG_MAP, stage.config("made", team="x", data={"key": "new"}))
+    left = await stage.cluster.apply(CONFIG_MAP, stage.config("made", team="y", data={"key": "new"}))
+    await stage.cluster.apply(CONFIG_MAP, stage.config("made", team="x", data={"key": "new"}))
+    await stage.cluster.delete(CONFIG_MAP, stage.namespace, "made", uid=made["metadata"]["uid"])
+    watch = stage.cluster.watch(
+        CONFIG_MAP, stage.namespace, label_selector="team=x", resource_version=listing.resource_version
+    )
+    seen = []
+    async with aclosing(watch) as events, asyncio.timeout(20):
+        async for event in events:
+            if event.happened != "BOOKMARK":
+                seen.append(event)
+            if len(seen) == 5:
+                break
+    assert [event.happened for event in seen] == ["ADDED", "MODIFIED", "DELETED", "ADDED", "DELETED"]
+    assert {event.object["metadata"]["name"] for event in seen} == {"made"}
+    assert seen[0].object == made
+    assert seen[2].resource_version == version(left), "a later watch goes on from there"
+
+
+async def a_watch_waits_for_what_comes(stage: Stage) -> None:
+    listing = await stage.cluster.list(CONFIG_MAP, stage.namespace)
+    watch = stage.cluster.watch(CONFIG_MAP, stage.namespace, resource_version=listing.resource_version)
+    async with aclosing(watch) as events, asyncio.timeout(20):
+        waiting = asyncio.ensure_future(anext(events))
+        made = await stage.cluster.apply(CONFIG_MAP, stage.config())
+        assert (await waiting).object == made
+
+
+async def a_watch_of_what_is_not_served_is_not_found(stage: Stage) -> None:
+    async with aclosing(stage.cluster.watch(UNSERVED, stage.namespace, resource_version="1")) as events:
+        with pytest.raises(NotFound):
+            await anext(events)
+
+
 async def discovery_tells_what_is_served(stage: Stage) -> None:
     served = await stage.cluster.served()
     assert DEPLOYMENT.gvk in served
@@ -305,5 +347,8 @@ CASES: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     lists_select_by_label,
     pages_agree_on_one_version,
     an_empty_list_has_one_page,
+    a_watch_tells_what_happened_since,
+    a_watch_waits_for_what_comes,
+    a_watch_of_what_is_not_served_is_not_found,
     discovery_tells_what_is_served,
 )

@@ -13,6 +13,8 @@ from kubernetes.aio.client import Configuration
 from agentic_serving import __version__
 from agentic_serving.cluster.kinds import CONFIG_MAP, DEPLOYMENT, STACK
 from agentic_serving.cluster.kube import KubeCluster, KubeOptions
+from agentic_serving.cluster.port import Seen
+from agentic_serving.cluster.streams import MAX_LINE_BYTES
 from agentic_serving.errors import (
     ClusterError,
     Conflict,
@@ -36,10 +38,12 @@ class Server:
         self.answer: Handler = self._empty
         self.http = TestServer(self._app())
 
-    def client(self, *, timeout_s: float = 5.0, page_size: int = 500) -> KubeCluster:
+    def client(
+        self, *, timeout_s: float = 5.0, page_size: int = 500, watch_silence_s: float = 75.0
+    ) -> KubeCluster:
         configuration = Configuration(host=str(self.http.make_url("")).rstrip("/"))
         configuration.api_key["BearerToken"] = "Bearer secret"
-        options = KubeOptions(timeout_s=timeout_s, page_size=page_size)
+        options = KubeOptions(timeout_s=timeout_s, page_size=page_size, watch_silence_s=watch_silence_s)
         return KubeCluster(configuration, options, self._observe)
 
     def says(self, code: int, body: object, **headers: str) -> None:
@@ -230,3 +234,66 @@ async def test_a_server_without_aggregated_discovery_is_named(server: Server) ->
     with pytest.raises(Rejected, match="aggregated discovery"):
         await client.served()
     await client.close()
+
+
+EVENT = {"type": "ADDED", "object": {"metadata": {"name": "a", "resourceVersion": "7"}}}
+GONE = {"type": "ERROR", "object": status(410, "Expired", "too old resource version")}
+
+
+async def _watched(server: Server, *pieces: bytes, hang: bool = False) -> list[Seen]:
+    """What a watch tells when the server sends these pieces, and then ends or falls silent."""
+    told = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+            await asyncio.sleep(0)
+        if hang:
+            await told.wait()
+        return response
+
+    server.answer = answer
+    client = server.client(watch_silence_s=0.2)
+    try:
+        async with asyncio.timeout(10):
+            return [seen async for seen in client.watch(CONFIG_MAP, "ns", resource_version="5")]
+    finally:
+        told.set()
+        await client.close()
+
+
+async def test_events_come_in_whatever_pieces_the_network_makes(server: Server) -> None:
+    line = orjson.dumps(EVENT) + b"\n"
+    seen = await _watched(server, line[:10], line[10:] + line + line[:3], line[3:] + b'{"type": "ADD')
+    assert [(s.happened, s.resource_version) for s in seen] == [("ADDED", "7")] * 3
+    assert seen[0].object["kind"] == "ConfigMap"
+    assert server.requests[0][1] == (
+        "/api/v1/namespaces/ns/configmaps?watch=1&allowWatchBookmarks=true&resourceVersion=5&timeoutSeconds=300"
+    )
+    assert server.observed == [("watch", "ConfigMap", "ok")]
+
+
+async def test_a_watch_that_falls_silent_ends(server: Server) -> None:
+    # A connection that is cut without a word must not leave the collection as it was for ever.
+    assert len(await _watched(server, orjson.dumps(EVENT) + b"\n", hang=True)) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (orjson.dumps(GONE), Expired),
+        (orjson.dumps({"type": "ERROR", "object": status(500, "InternalError")}), Unavailable),
+        (b"<html>sign in</html>", Unavailable),
+        (b'["ADDED"]', Unavailable),
+        (b"x" * (MAX_LINE_BYTES + 1), Unavailable),
+    ],
+    ids=["expired", "error", "a proxy", "another shape", "no end"],
+)
+async def test_a_watch_that_goes_wrong_says_how(
+    server: Server, line: bytes, error: type[ClusterError]
+) -> None:
+    with pytest.raises(error) as caught:
+        await _watched(server, line + (b"\n" if len(line) < MAX_LINE_BYTES else b""))
+    assert type(caught.value) is error

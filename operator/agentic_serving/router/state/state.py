@@ -24,10 +24,14 @@ class Known(Protocol):
         recall: asked for a session, by name, before a turn of it is looked at.
     """
 
-    scheduler: Scheduler
-    sessions: Sessions
-    rates: dict[str, TokenRate]
     recall: Callable[[str], None] | None
+
+    @property
+    def scheduler(self) -> Scheduler: ...
+    @property
+    def sessions(self) -> Sessions: ...
+    @property
+    def rates(self) -> dict[str, TokenRate]: ...
 
     def graph_of(self, run: str) -> SessionGraph: ...
 

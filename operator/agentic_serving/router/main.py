@@ -1,0 +1,215 @@
+"""The scheduler as a process: what is made of what, and in which order it starts and stops.
+
+It serves before it knows the cluster: until pods are known every call goes at once. SIGTERM lets all held calls go, so
+that no request fails by our end.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from random import Random
+
+from aiohttp import web
+
+from agentic_serving import logs
+from agentic_serving.clock import Clock
+from agentic_serving.cluster.kube import connect
+from agentic_serving.cluster.port import Cluster
+from agentic_serving.errors import InvalidInput
+from agentic_serving.router import declarations, server
+from agentic_serving.router.active import Active
+from agentic_serving.router.config import Config
+from agentic_serving.router.desk import Desk
+from agentic_serving.router.history import History
+from agentic_serving.router.metrics import Metrics
+from agentic_serving.router.pods import Pods
+from agentic_serving.router.reload import ConfigFile
+from agentic_serving.router.report import Report
+from agentic_serving.router.settings import SchedulerSettings
+from agentic_serving.router.spans import Spans, spans_from_env
+from agentic_serving.router.state import PASSWORD_VARIABLE, State, open_state
+from agentic_serving.router.subset import subset
+from agentic_serving.router.web import Site, make_app
+from agentic_serving.router.words import Listener, Pod
+
+__all__ = ["run"]
+
+_log = logging.getLogger(__name__)
+
+#: Objects made since the last look before the youngest are looked at, and how often the next older ones are. Never all of
+#: them: with 100,000 sessions one look at everything stops the process for seconds, and cycles hardly arise.
+_GC = (50_000, 50, 1_000_000)
+
+
+async def run(
+    settings: SchedulerSettings, *, clock: Clock, rng: Random, cluster: Cluster | None = None
+) -> int:
+    """Run until told to stop; the result is the exit code.
+
+    Args:
+        rng: jitter; nothing secret.
+        cluster: instead of the one that the settings name.
+    """
+    logs.set_up(settings.log_level, settings.log_format)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    file = ConfigFile(settings.path)
+    try:
+        config = file.read()
+        cluster = cluster or await connect(settings.kubeconfig, settings.context)
+    except InvalidInput as error:
+        _log.error("cannot start", extra={"error": str(error)})
+        return 2
+    gc.freeze()
+    gc.set_threshold(*_GC)
+    async with AsyncExitStack() as closing:
+        closing.push_async_callback(cluster.close)
+        process = _Process(settings, config, file, cluster, clock, rng)
+        try:
+            await process.start(closing)
+        except (OSError, RuntimeError) as error:
+            _log.error("cannot listen", extra={"error": str(error)})
+            return 2
+        _log.info("serving", extra={"stack": config.stack, "mode": config.mode, "grpc": process.port})
+        return await process.until(stop)
+
+
+class _Process:
+    """Everything of one scheduler."""
+
+    def __init__(
+        self,
+        settings: SchedulerSettings,
+        config: Config,
+        file: ConfigFile,
+        cluster: Cluster,
+        clock: Clock,
+        rng: Random,
+    ) -> None:
+        self._settings = settings
+        self._config = config
+        self._file = file
+        self._clock = clock
+        self.metrics = Metrics(config)
+        self.report = Report(config)
+        self.history = History()
+        self.spans: Spans | None = spans_from_env(os.environ, config)
+        self.state: State = open_state(config, os.environ.get(PASSWORD_VARIABLE), clock)
+        listeners: list[Listener] = [self.metrics, self.report, self.history, self.state.journal]
+        if self.spans is not None:
+            listeners.append(self.spans)
+        self.desk = Desk(config, listeners=listeners, service=self.state.service, hint=subset)
+        self.desk.on_error(self._listener_failed)
+        self.pods = Pods(cluster, config, self._pods_changed, rng=rng)
+        self.active = Active(settings, config, cluster, clock, begin=self._begin, end=self._end)
+        self.site = Site(
+            config=config,
+            metrics=self.metrics,
+            report=self.report,
+            history=self.history,
+            view=self.desk,
+            clock=clock.monotonic_s,
+            ready=self._why_not_ready,
+            active=lambda: self.active.now,
+        )
+        self.server: server.Server | None = None
+
+    @property
+    def port(self) -> int:
+        return self.server.port if self.server else 0
+
+    async def start(self, closing: AsyncExitStack) -> None:
+        """Listens; from here on calls are answered."""
+        self.metrics.view(self.desk, clock=self._clock.monotonic_s)
+        self.metrics.state(lambda: self.state.counters)
+        self.server = await server.serve(
+            self.desk,
+            port=self._settings.grpc_port,
+            address=self._settings.grpc_address,
+            clock=self._clock.monotonic_s,
+            count_mishap=self.metrics.error,
+            destination_header=self._config.picker_headers.get(
+                "destination", "x-gateway-destination-endpoint"
+            ),
+            active=False,
+        )
+        closing.push_async_callback(self._close)
+        closing.push_async_callback(self.server.stop)
+        hints = declarations.routes(
+            self.desk, self._clock.monotonic_s, active=lambda: self.active.now, deliver=self.server.deliver
+        )
+        runner = web.AppRunner(make_app(self.site, hints), access_log=None)
+        await runner.setup()
+        closing.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, self._settings.http_address, self._settings.http_port).start()
+
+    async def until(self, stop: asyncio.Event) -> int:
+        """0: asked to stop. 1: a part ended by itself, which is a bug; the keeper starts us again."""
+        parts = [self.active.run(), self.pods.run(), self.pods.scraper.run(), self._reload()]
+        tasks = [asyncio.create_task(part) for part in parts]
+        asked = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([asked, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {asked}:
+            _log.error("a part of the scheduler ended", exc_info=task.exception())
+        for task in (asked, *tasks):
+            task.cancel()
+        await asyncio.gather(asked, *tasks, return_exceptions=True)
+        return 0 if asked in done else 1
+
+    async def _close(self) -> None:
+        await self.state.close()
+        if self.spans is not None:
+            await asyncio.to_thread(self.spans.close)
+
+    async def _begin(self) -> None:
+        loaded = await self.state.load(self.desk, self._deliver)
+        await self._set_active(active=True)
+        _log.info("active", extra={"restored": loaded.restored, "pending": loaded.pending})
+
+    async def _end(self) -> None:
+        await self._set_active(active=False)
+        await self.state.release()
+
+    async def _set_active(self, *, active: bool) -> None:
+        self.metrics.active(active=active)
+        if self.server is not None:
+            await self.server.set_active(active)
+
+    def _deliver(self, words: Sequence[object]) -> None:
+        if self.server is not None:
+            self.server.deliver(words)  # type: ignore[arg-type] # as the desk said them
+
+    def _pods_changed(self, pods: list[Pod]) -> None:
+        self._deliver(self.desk.pods(pods, self._clock.monotonic_s()))
+
+    async def _reload(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.reload_s)
+            try:
+                config = self._file.changed()
+            except InvalidInput as error:
+                self.metrics.config_read(ok=False)
+                _log.error("the configuration stays as it was", extra={"error": str(error)})
+                continue
+            if config is not None:
+                self._use(config)
+
+    def _use(self, config: Config) -> None:
+        self.metrics.config_read(ok=True)
+        self.metrics.configure(config)
+        self.report.configure(config)
+        self.site.config = config
+        self._deliver(self.desk.configure(config, self._clock.monotonic_s()))
+        _log.info("configured", extra={"mode": config.mode, "programs": len(config.programs)})
+
+    def _why_not_ready(self) -> str:
+        return "" if self.pods.listed else "the stack's pods are not known yet"
+
+    def _listener_failed(self, error: Exception) -> None:
+        self.metrics.error("listener")
+        _log.error("a listener failed", exc_info=error)

@@ -1,0 +1,26 @@
+"""Which pods the picker may choose among, so that it chooses the one we mean and a request never finds none. Pure.
+
+The picker compares addresses before any of its profiles (llm-d-router v0.10.0, `pkg/epp/requestcontrol`): a list without
+prefill pods leaves no prefill pod, and one of which no pod is in the pool is answered with 503. So every role is in it,
+and a pod stands alone for its role only while it is Ready and nobody has begun to take it away.
+"""
+
+from collections.abc import Sequence
+
+from agentic_serving.router.words import Pod
+
+__all__ = ["subset"]
+
+
+def subset(target: str, pods: Sequence[Pod]) -> tuple[str, ...]:
+    """Addresses of the target and of all usable pods of other roles; empty: no hint, the picker chooses among all.
+
+    Args:
+        target: the pod's name.
+    """
+    usable = [pod for pod in pods if pod.ready and not pod.draining and pod.endpoint]
+    chosen = next((pod for pod in usable if pod.name == target), None)
+    if chosen is None or {pod.role for pod in pods} != {pod.role for pod in usable}:
+        return ()
+    others = sorted(pod.endpoint for pod in usable if pod.role != chosen.role)
+    return (chosen.endpoint, *others)
