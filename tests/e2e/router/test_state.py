@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import valkey
 
 from agentic_serving.router.state.keys import Keys
 from tests.e2e.localcluster.process import Workplace, wait_until
@@ -26,19 +25,14 @@ def store() -> Iterator[Store]:
 
 @contextlib.asynccontextmanager
 async def scheduler(
-    store: Store, name: str = "s", password: str | None = None, address: str = ""
+    store: Store, name: str = "s", password: str | None = None, *, address: str = "", tls: bool = False
 ) -> AsyncIterator[Scheduler]:
-    one = Scheduler(stack(address or store.address, name), password)
+    one = Scheduler(stack(address or store.address, name, tls=tls), password)
     try:
         await one.load()
         yield one
     finally:
         await one.state.close()
-
-
-def client(store: Store, **options: str) -> "valkey.Valkey":
-    host, _, port = store.address.partition(":")
-    return valkey.Valkey(host=host, port=int(port), **options)
 
 
 async def test_a_killed_process_is_taken_over(store: Store) -> None:
@@ -85,7 +79,7 @@ async def test_sessions_that_are_over_are_not_kept(store: Store) -> None:
         await one.saved()
         one.desk.end_run("default/a", one.now_s)
         await one.saved()
-    found = [name for key in _KEYS.all()[2:] for name in client(store).hkeys(key)]
+    found = [name for key in _KEYS.all()[2:] for name in store.client().hkeys(key)]
     assert found == [b"default/b"]
 
 
@@ -93,7 +87,7 @@ async def test_everything_in_the_store_has_a_time_to_live(store: Store) -> None:
     async with scheduler(store) as one:
         one.turn("a", 0)
         await one.saved()
-    there = client(store)
+    there = store.client()
     keys = there.keys("*")
     assert keys
     assert [key for key in keys if not 0 < there.pttl(key) <= 3_700_000] == []
@@ -151,6 +145,32 @@ async def test_the_right_password(store: Store) -> None:
             await one.saved()
 
 
+async def test_an_encrypted_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate of an authority that the machine trusts is believed, any other is a problem that names it."""
+    with Store(tls=True) as secret:
+        async with scheduler(secret, tls=True) as one:
+            await eventually(lambda: "certificate verify failed" in one.state.problem)
+        monkeypatch.setenv("SSL_CERT_FILE", str(secret.certificate))
+        async with scheduler(secret, tls=True) as one:
+            one.turn("a", 0)
+            await one.saved()
+
+
+async def test_a_cluster() -> None:
+    """Told the address of one node, whichever has the keys."""
+    with Store(cluster=True) as one_node, Store(cluster=True) as other_node:
+        one_node.form(other_node)
+        for node in (one_node, other_node):
+            async with scheduler(node) as one, scheduler(node, "writer") as other:
+                home = one.turn("a", 0, served=1500)
+                other.turn("a", 0, served=300)
+                await one.saved()
+                await eventually(lambda: other.desk.scheduler.service.attained("default/a") == 1800)
+            async with scheduler(node) as second:
+                assert second.home("a") == (home,)
+                second.desk.end_run("default/a", second.now_s)
+
+
 async def test_a_server_that_does_not_answer(store: Store) -> None:
     """It is asked with a limit, and not as often: serving goes on beside."""
 
@@ -179,7 +199,7 @@ async def test_an_address_that_is_none(store: Store, address: str) -> None:
 async def test_keys_of_ours_that_hold_something_else(store: Store, key: str | int) -> None:
     """Whoever wrote there: the journal is made anew."""
     name = _KEYS.bucket(key) if isinstance(key, int) else key
-    there = client(store)
+    there = store.client()
     if key == _KEYS.learned:
         there.hset(name, "a", "b")
     else:
@@ -195,7 +215,7 @@ async def test_records_that_are_not_ours_are_passed_by(store: Store) -> None:
     async with scheduler(store) as one:
         home = one.turn("a", 0)
         await one.saved()
-    there = client(store)
+    there = store.client()
     bucket = _KEYS.bucket(_KEYS.bucket_of("default/a"))
     there.hset(bucket, "default/evil", b'[9e99,"default/evil"]\n[]\n')
     there.hset(bucket, "noise", bytes(range(256)))
@@ -212,7 +232,7 @@ async def test_another_versions_journal_is_not_read(store: Store) -> None:
     async with scheduler(store) as one:
         one.turn("a", 0)
         await one.saved()
-    client(store).hset(_KEYS.meta, "format", "0-of-another-time")
+    store.client().hset(_KEYS.meta, "format", "0-of-another-time")
     async with scheduler(store) as second:
         assert second.home("a") == ()
         second.turn("a", 0)

@@ -21,8 +21,8 @@ _NAMES = {one.endpoint: one.name for one in _PODS}
 _SYSTEM = ("system", text_of(500, "system"))
 
 
-def stack(address: str, name: str = "s") -> Config:
-    return config(stack=name, valkey=Valkey(address=address))
+def stack(address: str, name: str = "s", *, tls: bool = False) -> Config:
+    return config(stack=name, valkey=Valkey(address=address, tls=tls))
 
 
 async def eventually(condition: Callable[[], bool], *, within_s: float = 30.0) -> None:

@@ -11,7 +11,6 @@ from valkey.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
-    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -62,7 +61,7 @@ class Link:
         """
         try:
             replies = await self._pipeline(commands)
-            if any(isinstance(one, MovedError) for one in replies) and not self._cluster:
+            if not self._cluster and any(_moved(one) for one in replies):
                 await self.close()
                 self._cluster = True
                 replies = await self._pipeline(commands)
@@ -119,6 +118,11 @@ class Link:
         if isinstance(error, ResponseError):
             return StoreError(f"{where} answers: {text}")
         return StoreError(f"{where} cannot be reached: {text}")
+
+
+def _moved(reply: object) -> bool:
+    """An answer that only a cluster gives."""
+    return isinstance(reply, ResponseError) and str(reply).startswith("MOVED ")
 
 
 def _endpoint(address: str) -> tuple[str, int]:

@@ -38,6 +38,7 @@ _READ_BUCKETS = 8
 #: Sessions that are brought in before others have a turn: about 2 ms.
 _SLICE = 32
 _LEAST_TTL_S = 3600.0
+_NOT_ASKED = "the store has not been asked yet"
 
 
 class _Superseded(StoreError):
@@ -52,7 +53,7 @@ class Valkey:
             raise ValueError("no store is configured")
         self.service = SharedService()
         self.journal = Journal()
-        self.problem = "the store has not been asked yet"
+        self.problem = _NOT_ASKED
         self._clock = clock
         self._keys = Keys(config.namespace, config.stack)
         self._idle_s = max((program.idle_s for program in config.programs), default=1800.0)
@@ -205,6 +206,7 @@ class Valkey:
         if self._desk is not None:
             self._desk.recall = None
         self._sweep = list(range(BUCKETS))
+        self._recovered()
         self._loaded.set()
 
     def _fill_done(self) -> None:
@@ -290,8 +292,8 @@ class Valkey:
 
     def _recovered(self) -> float:
         """The wait before a next first attempt."""
-        if self.problem:
+        if self.problem not in ("", _NOT_ASKED):
             self._counts["reconnects"] += 1
-            _logger.info("the journal is written")
+            _logger.info("the journal is written again")
         self.problem = ""
         return _BACK_OFF_S[0]
