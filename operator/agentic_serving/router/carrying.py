@@ -75,21 +75,22 @@ class Carrier:
     def take_place(self, first: Open, again: Open, now_s: float) -> list[Word]:
         """A held call came again from its own client: the new one waits in its place."""
         book, found = self._book, list[Word]()
-        book.do(ev.Replaced(first.id, again.turn), now_s)
+        told = book.do(ev.Replaced(first.id, again.turn), now_s)
         again.arrived_s = first.arrived_s
         if first.phase is Phase.HELD:
             self.decided(first.id, "Refuse", "ReplacedByRetry", now_s, held_s=now_s - first.arrived_s)
             book.unserved(first, "Refused", now_s)
             found.append(Refuse(call_id=first.id, status=409, message=_REPLACED))
-        gone = book.replace(first, again, now_s)
+        told += book.replace(first, again, now_s)
         self.decided(again.id, "Hold", again.reason, now_s)
-        return [*found, Wait(call_id=again.id, until_s=again.until_s), *self.carry_out(gone, now_s)]
+        return [*found, Wait(call_id=again.id, until_s=again.until_s), *self.carry_out(told, now_s)]
 
     def _admit(self, call: Open, admit: ev.Admit, now_s: float) -> Word:
-        watched = call.phase is not Phase.HELD and call.reason  # it was said that it would have been held
         held_s = now_s - call.arrived_s if call.phase is Phase.HELD else 0.0
         observing = self.config.mode == "Observe"
-        reason = "NotParsed" if not call.read else "Observing" if watched else str(admit.reason)
+        reason = "NotParsed" if not call.read else str(admit.reason)
+        if observing and call.reason:  # a hold was told: it is this mode that lets it go
+            reason = "Observing"
         self._book.go(call, admit, now_s)
         self.decided(call.id, "Admit", reason, now_s, admit, held_s=held_s)
         if observing or admit.replica is None or self._hint is None:

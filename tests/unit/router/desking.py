@@ -1,4 +1,4 @@
-"""A desk driven by hand: replicas of 100,000 tokens, calls of Claude Code's, OpenAI's and unnamed sessions."""
+"""A desk driven by hand: replicas of 1,000 tokens, whose engines compute 80 in a step; calls of Claude Code's, OpenAI's and unnamed sessions."""
 
 import json
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from agentic_serving.router.desk import Desk
 from agentic_serving.router.limits import Limits
 from agentic_serving.router.words import Call, Go, Note, Pod, Refuse, Usage, Wait, Word
 
-CAPACITY = 100_000
+CAPACITY = 1_000
 #: Nothing goes for being cheap to compute again.
-STRICT = Policy(recompute_budget=0.0)
+STRICT = replace(Policy.for_step(80), recompute_budget=0.0)
 
 
 def config(mode: str = "Enforce", **fields: Any) -> Config:
@@ -182,7 +182,7 @@ def full(given: Config | None = None, *, limits: Limits | None = None) -> Driver
     """Two replicas; on each decodes a turn of 80,000 tokens, of sessions b0 and b1."""
     made = Driver(given, limits=limits)
     for i in range(2):
-        made.arrive(turn(f"b{i}", f"b{i}", 80_000))
+        made.arrive(turn(f"b{i}", f"b{i}", 800))
         assert made.went(f"b{i}")
         made.began(f"b{i}")
         made.first_token(f"b{i}")
