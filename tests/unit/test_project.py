@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from agentic_serving import __version__
+from agentic_serving.engines.images import image
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,6 +76,13 @@ def test_the_one_file_install_is_what_kustomize_would_build() -> None:
         if d["kind"] not in ("Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding")
     ]
     assert {d["metadata"]["namespace"] for d in namespaced} == {listed["namespace"]}
+
+
+def test_program_schedulers_run_from_the_operators_own_image() -> None:
+    pod = yaml.safe_load((ROOT / "deploy/base/deployment.yaml").read_text())["spec"]["template"]["spec"]
+    (operator,) = pod["containers"]
+    (given,) = [one["value"] for one in operator["env"] if one["name"] == "AGENTIC_SERVING_SCHEDULER_IMAGE"]
+    assert operator["image"] == given == image("scheduler")
 
 
 def test_the_operator_asks_for_no_wildcard_and_no_secrets() -> None:

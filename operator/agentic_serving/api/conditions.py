@@ -55,6 +55,10 @@ class StackCondition(ConditionType):
     APPLIED = "Applied", "Every object of the stack is in the cluster as the spec asks."
     AVAILABLE = "Available", "Each engine role has at least one ready replica, or is asked to have none."
     ROUTER_READY = "RouterReady", "At least one router pod is ready."
+    SCHEDULER_HEALTHY = (
+        "SchedulerHealthy",
+        "The active program scheduler answers. Where it does not, requests go on without it, and Ready stays as it is.",
+    )
     RECONCILING = "Reconciling", "The operator is working towards the spec, or pods are still starting.", True
     STALLED = "Stalled", "Nothing happens until somebody changes the object or what it refers to.", True
 
@@ -69,7 +73,8 @@ class ProgramCondition(ConditionType):
         "Another program of the same stack matches some of the same requests; the message says which wins.",
         True,
     )
-    SLO_MET = "SLOMet", "The objective is met. Unknown until it is measured."
+    SLO_MET = "SLOMet", "The objective is met, over the last hour. Unknown until it is measured."
+    SIGNALS_HEALTHY = "SignalsHealthy", "The program schedulers of all its stacks report what they measure."
     RECONCILING = "Reconciling", "The operator is working towards the spec.", True
     STALLED = "Stalled", "Nothing happens until somebody changes the object or what it refers to.", True
 

@@ -85,6 +85,8 @@ _INFOS = (
             _READY,
             _REASON,
             _Column(name="SLOMet", path=_condition("SLOMet")),
+            _Column(name="P95", path=".status.completion.p95"),
+            _Column(name="Attained", path=".status.attainmentPercent", type="integer"),
             # The server shows the first result of a path only, so the others of a pipeline stay unseen.
             _Column(name="Stack", path=".spec.agents[0].stackRef.name"),
             _Column(name="Priority", path=".spec.objective.priority", type="integer"),

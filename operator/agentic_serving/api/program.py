@@ -24,8 +24,10 @@ __all__ = [
     "AgentProgram",
     "AgentProgramSpec",
     "AgentProgramStatus",
+    "AgentStatus",
     "Client",
     "CompletionObjective",
+    "CompletionTimes",
     "HeaderMatch",
     "Identity",
     "IdentityHeaders",
@@ -40,6 +42,9 @@ DEFAULT_PROGRAM = "default"
 
 Client = Literal["ClaudeCode", "Codex", "OpenCode"]
 Percentile = Literal["P50", "P90", "P95", "P99"]
+#: A measured time, rounded, as a Gateway API duration: `1m20s`.
+Figure = Annotated[str, Field(max_length=32)]
+Percent = Annotated[int, Field(ge=0, le=100)]
 
 
 class Agent(ApiModel):
@@ -152,13 +157,51 @@ class AgentProgramSpec(ApiModel):
     """What the program's users care about."""
 
 
+class CompletionTimes(ApiModel):
+    """How long tasks, or runs, took in the last hour: as `objective.completion.unit` says, else tasks."""
+
+    p50: Figure
+    """Half of them took at most so long."""
+    p95: Figure
+    """95 of 100 took at most so long."""
+    p99: Figure
+    """99 of 100 took at most so long."""
+
+
+class AgentStatus(ApiModel):
+    """What the scheduler of one agent's stack measured."""
+
+    name: DnsLabel
+    """The agent."""
+    completion: CompletionTimes | None = None
+    """How long its tasks took."""
+    attainment_percent: Percent | None = None
+    """Share of them that met the target."""
+    recompute_percent: Percent | None = None
+    """Share of its prompt tokens that had been computed before and were computed again."""
+
+
 class AgentProgramStatus(ApiModel):
     """What the operator reports."""
 
     observed_generation: Generation = 0
     """The `metadata.generation` that this status was computed from."""
     conditions: Conditions = ()
-    """Ready, Accepted, Overlapping, SLOMet, Reconciling, Stalled."""
+    """Ready, Accepted, Overlapping, SLOMet, SignalsHealthy, Reconciling, Stalled."""
+    completion: CompletionTimes | None = None
+    """How long tasks took in the last hour. Absent where none completed, and where several stacks serve the program."""
+    attainment_percent: Percent | None = None
+    """Share of them that met `objective.completion.target`; the lowest of all stacks."""
+    recompute_percent: Percent | None = None
+    """Share of prompt tokens that had been computed before and were computed again; the highest of all stacks."""
+    by_agent: Annotated[
+        tuple[AgentStatus, ...],
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = ()
+    """The same for each agent, where several stacks serve the program."""
 
 
 class AgentProgram(ApiObject):

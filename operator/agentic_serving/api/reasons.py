@@ -27,10 +27,13 @@ class Reason(StrEnum):
     AVAILABLE = "Available", "Enough pods are ready."
     ENFORCED = "Enforced", "Every attached stack carries the whole policy out."
     NO_OVERLAP = "NoOverlap", "No other program matches the same requests."
+    OBJECTIVE_MET = "ObjectiveMet", "Enough tasks, runs or turns of the last hour met the program's targets."
     PENDING = "Pending", "The operator has not looked at this yet."
     PROGRESSING = "Progressing", "Pods are starting or being replaced."
     READY = "Ready", "All is well."
     SCALED_TO_ZERO = "ScaledToZero", "The spec asks for no replicas, and none runs."
+    SCHEDULING_OFF = "SchedulingOff", "programScheduling.mode is Off, so there is no program scheduler."
+    SERVING = "Serving", "The active program scheduler answers."
     UP_TO_DATE = "UpToDate", "There is nothing left to do."
 
     # The object itself is wrong: its author changes it.
@@ -134,7 +137,14 @@ class Reason(StrEnum):
     # Carried out in part, or not known.
     NO_STACKS = "NoStacks", "No stack refers to the policy."
     NOT_ENFORCED = "NotEnforced", "No attached stack carries any of the policy out."
-    NOT_MEASURED = "NotMeasured", "Nothing measures the objective yet."
+    NOT_MEASURED = (
+        "NotMeasured",
+        "There is nothing to measure yet, or nothing that measures; the message says which.",
+    )
+    OBJECTIVE_MISSED = (
+        "ObjectiveMissed",
+        "Too few tasks, runs or turns of the last hour met a target; the message has the figures.",
+    )
     PARTIALLY_ENFORCED = (
         "PartiallyEnforced",
         "Some intents of the policy, or some stacks, are not carried out; see capabilities.",
@@ -164,6 +174,18 @@ class Reason(StrEnum):
     )
     REJECTED = "Rejected", "The API server refused a generated object; the message quotes it."
     REPLICAS_UNAVAILABLE = "ReplicasUnavailable", "Too few engine pods are ready."
+    NO_ACTIVE_SCHEDULER = (
+        "NoActiveScheduler",
+        "Program schedulers answer, and none of them is the active one; requests go on without.",
+    )
+    SCHEDULER_DOWN = (
+        "SchedulerDown",
+        "The program scheduler does not answer; requests go on without it. Read the log of container scheduler.",
+    )
+    SCHEDULER_UNREACHABLE = (
+        "SchedulerUnreachable",
+        "The operator cannot connect to the program scheduler, so it does not know; the message says which label lets it.",
+    )
     ROUTER_UNAVAILABLE = "RouterUnavailable", "No router pod is ready."
     UNSCHEDULABLE = "Unschedulable", "The scheduler finds no node for a pod; the message quotes it."
     INTERNAL_ERROR = (

@@ -1,10 +1,10 @@
-"""What the last reconcile of each stack found, for programs and policies to read.
+"""What the last reconcile of each stack found, for programs, policies and the schedulers' loop to read.
 
 Kept in memory and rebuilt at start: a program or policy waits until all its stacks have been looked at. That
 keeps their reconciles free of reads and of rendering, and one policy on 500 stacks linear.
 """
 
-from collections.abc import Mapping
+from collections.abc import ItemsView, Mapping
 from dataclasses import dataclass, field
 
 from agentic_serving.api.capability import Capability
@@ -33,6 +33,7 @@ class StackView:
     reason: str = ""  # why it is not accepted
     applied: bool = False
     router_ready: bool = False
+    scheduling: str = "Off"  # spec.programScheduling.mode
     programs: Mapping[Key, ProgramView] = field(default_factory=dict)
     capabilities: tuple[Capability, ...] = ()
 
@@ -51,6 +52,9 @@ class Board:
 
     def get(self, key: Key) -> StackView | None:
         return self._views.get(key)
+
+    def items(self) -> ItemsView[Key, StackView]:
+        return self._views.items()
 
     def remove(self, key: Key) -> bool:
         return self._views.pop(key, None) is not None

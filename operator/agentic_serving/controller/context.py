@@ -16,6 +16,7 @@ from agentic_serving.controller.keys import Key
 from agentic_serving.controller.observe import Observation
 from agentic_serving.controller.queue import WorkQueue
 from agentic_serving.controller.references import References
+from agentic_serving.controller.schedulers import Reports
 from agentic_serving.controller.status import Draft, StatusWriter
 from agentic_serving.render.inputs import RenderInputs
 from agentic_serving.render.plan import Plan
@@ -40,6 +41,8 @@ class Parts:
     Attributes:
         render: `render.plan.render`; an argument, because the controller's tests use smaller plans.
         fresh: whether our leadership is recent enough to write (`LeaseElector.fresh`).
+        reports: what the stacks' program schedulers said last.
+        scheduler_image: as `RenderInputs.scheduler_image`.
         pod_report_after_s: a Deployment this long without all its pods has their states quoted.
     """
 
@@ -48,11 +51,13 @@ class Parts:
     references: References
     queue: WorkQueue
     board: Board
+    reports: Reports
     served: Served
     status: StatusWriter
     clock: Clock
     render: Callable[[RenderInputs], Plan]
     fresh: Callable[[], bool]
+    scheduler_image: str
     pod_report_after_s: float
 
 

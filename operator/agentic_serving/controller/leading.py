@@ -15,10 +15,12 @@ from agentic_serving.controller.health import Health, Vitals
 from agentic_serving.controller.intake import Intake
 from agentic_serving.controller.keys import OWN_KINDS
 from agentic_serving.controller.metrics import Metrics, WatchedCondition
+from agentic_serving.controller.pages import HttpPages
 from agentic_serving.controller.queue import WorkQueue
 from agentic_serving.controller.reconcile import Reconciler
 from agentic_serving.controller.recorder import Recorder
 from agentic_serving.controller.references import References
+from agentic_serving.controller.schedulers import Pages, Reports, Schedulers
 from agentic_serving.controller.source import Source
 from agentic_serving.controller.status import StatusWriter
 from agentic_serving.controller.worker import Workers
@@ -53,7 +55,9 @@ class Leading:
         health: Health,
         render: Callable[[RenderInputs], Plan],
         fresh: Callable[[], bool],
+        pages: Pages | None = None,
     ) -> None:
+        """`pages`: how schedulers are asked; None: by HTTP."""
         self._settings = settings
         self._source = source
         self._clock = clock
@@ -81,18 +85,30 @@ class Leading:
         )
         recorder = Recorder(cluster, clock, identity=settings.identity, unique=unique)
         status = StatusWriter(cluster, self.store, clock, recorder, interval_s=settings.status_interval_s)
+        board, reports = Board(), Reports()
+        self.schedulers = Schedulers(
+            cluster,
+            pages or HttpPages(),
+            board=board,
+            reports=reports,
+            references=references,
+            queue=self.queue,
+            namespaces=settings.namespaces,
+        )
         self.reconciler = Reconciler(
             Parts(
                 cluster=cluster,
                 store=self.store,
                 references=references,
                 queue=self.queue,
-                board=Board(),
+                board=board,
+                reports=reports,
                 served=served,
                 status=status,
                 clock=clock,
                 render=render,
                 fresh=fresh,
+                scheduler_image=settings.scheduler_image,
                 pod_report_after_s=settings.pod_report_after_s,
             )
         )
@@ -109,6 +125,7 @@ class Leading:
                 group.create_task(self.workers.run(self._settings.workers), name="workers")
                 group.create_task(self._watch(), name="watch")
                 group.create_task(self.census.run(), name="census")
+                group.create_task(self.schedulers.run(), name="schedulers")
         finally:
             self._metrics.leader.set(0)
             self._health.vitals = None

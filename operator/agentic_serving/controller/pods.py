@@ -12,7 +12,7 @@ from agentic_serving.api.conditions import Reason
 from agentic_serving.cluster.port import Manifest
 from agentic_serving.controller.observe import PodTrouble
 
-__all__ = ["selector_of", "trouble_of"]
+__all__ = ["container_trouble", "selector_of", "trouble_of"]
 
 #: Reasons of a waiting container that are not simply "starting".
 _FAILING = frozenset(
@@ -47,6 +47,14 @@ def trouble_of(deployment: Manifest, pods: Iterable[Manifest]) -> PodTrouble | N
             if found is not None:
                 return found
     return None
+
+
+def container_trouble(pod: Manifest, name: str) -> str:
+    """Why that container of a pod does not run; empty where it runs or just starts."""
+    for container in (pod.get("status") or {}).get("containerStatuses") or ():
+        if container.get("name") == name:
+            return _said(container)[:_MAX_CHARS]
+    return ""
 
 
 def _unschedulable(pod: Manifest) -> PodTrouble | None:

@@ -1,21 +1,25 @@
-"""An AgentProgram: whether the routers of all its stacks recognise its requests. Reads the board; renders nothing."""
+"""An AgentProgram: whether the routers of all its stacks know it. Reads the board; renders nothing."""
 
 from collections.abc import Sequence
 
 from agentic_serving.api.conditions import ProgramCondition, Reason
 from agentic_serving.api.findings import Finding, errors, summarise
-from agentic_serving.api.program import AgentProgram, Objective
+from agentic_serving.api.program import AgentProgram
 from agentic_serving.api.validate import parse
 from agentic_serving.cluster.port import Manifest
 from agentic_serving.cluster.store import ObjectStore
 from agentic_serving.controller.board import Board, ProgramView, StackView
 from agentic_serving.controller.keys import Key
+from agentic_serving.controller.objective import tell_objective
+from agentic_serving.controller.schedulers import Reports
 from agentic_serving.controller.status import Draft
 
 __all__ = ["draft_program"]
 
 
-def draft_program(key: Key, raw: Manifest, store: ObjectStore, board: Board) -> Draft | None:
+def draft_program(
+    key: Key, raw: Manifest, store: ObjectStore, board: Board, reports: Reports
+) -> Draft | None:
     """What to say about a program; None while one of its stacks has not been looked at."""
     draft = Draft(types=tuple(map(str, ProgramCondition)))
     program, findings = parse(AgentProgram, raw)
@@ -34,6 +38,7 @@ def draft_program(key: Key, raw: Manifest, store: ObjectStore, board: Board) -> 
     if len(looked_at) < len(views):
         return None
     _judge(draft, key, program, looked_at)
+    tell_objective(draft, program, {stack: (view, reports.get(stack)) for stack, view in looked_at})
     return draft
 
 
@@ -67,14 +72,16 @@ def _judge(draft: Draft, key: Key, program: AgentProgram, views: Sequence[tuple[
     draft.set(ProgramCondition.ACCEPTED, holds=True, reason=Reason.ACCEPTED, message="the spec is valid")
     draft.set(ProgramCondition.STALLED, holds=False, reason=Reason.UP_TO_DATE)
     _overlaps(draft, seen)
-    _objective(draft, program)
     behind = _behind(key, program, views)
     if behind is not None:
         reason, message = behind
         draft.set(ProgramCondition.READY, holds=False, reason=reason, message=message)
         draft.set(ProgramCondition.RECONCILING, holds=True, reason=reason, message=message)
         return
-    reason, message = Reason.READY, "the routers of all its stacks recognise its requests"
+    reason, message = (
+        Reason.READY,
+        "the routers of all its stacks know it; running ones read it within about a minute",
+    )
     if program.spec.match is None:
         reason, message = Reason.NO_MATCH, "spec.match is not set, so no request belongs to the program"
     draft.set(ProgramCondition.READY, holds=True, reason=reason, message=message)
@@ -103,21 +110,3 @@ def _overlaps(draft: Draft, seen: Sequence[tuple[Key, ProgramView]]) -> None:
         draft.set(ProgramCondition.OVERLAPPING, holds=True, reason=Reason.MATCH_OVERLAP, message=message)
     else:
         draft.set(ProgramCondition.OVERLAPPING, holds=False, reason=Reason.NO_OVERLAP)
-
-
-def _objective(draft: Draft, program: AgentProgram) -> None:
-    goals = _goals(program.spec.objective)
-    message = f"nothing measures this yet: {', '.join(goals)}" if goals else "the program states no objective"
-    draft.set(ProgramCondition.SLO_MET, holds=None, reason=Reason.NOT_MEASURED, message=message)
-
-
-def _goals(objective: Objective) -> list[str]:
-    """The objective in words, so that the status shows what was understood."""
-    goals = []
-    if objective.completion is not None:
-        given = objective.completion
-        goals.append(f"{given.percentile} of {given.unit.lower()}s complete within {given.target}")
-    if objective.first_token_after_tool is not None:
-        latency = objective.first_token_after_tool
-        goals.append(f"{latency.percentile} of first tokens after a tool come within {latency.target}")
-    return goals

@@ -97,7 +97,7 @@ class Reconciler:
         parts = self._parts
         draft: Draft | None
         if key.kind == "AgentProgram":
-            draft = draft_program(key, raw, parts.store, parts.board)
+            draft = draft_program(key, raw, parts.store, parts.board, parts.reports)
         else:
             draft = draft_policy(key, raw, parts.references, parts.board)
         if draft is None:

@@ -20,6 +20,7 @@ from agentic_serving.controller.context import Parts, Problem, StackPass
 from agentic_serving.controller.keys import Key
 from agentic_serving.controller.observe import Observation, observe
 from agentic_serving.controller.outcome import DONE, STOP, Outcome, verdict
+from agentic_serving.controller.reports import StackReport
 from agentic_serving.controller.troubles import Troubles
 from agentic_serving.errors import Bug, Waiting
 from agentic_serving.render.inputs import RenderInputs
@@ -52,7 +53,11 @@ class StackSteps:
         if work.stack is None:
             raise Bug("plan before accept")
         inputs = RenderInputs(
-            stack=work.stack, programs=work.programs, policy=work.policy, served=self._parts.served.kinds
+            stack=work.stack,
+            programs=work.programs,
+            policy=work.policy,
+            scheduler_image=self._parts.scheduler_image,
+            served=self._parts.served.kinds,
         )
         plan = self._parts.render(inputs)
         work.findings = (*work.findings, *plan.findings)
@@ -94,6 +99,7 @@ class StackSteps:
         troubles, look_s = await self._troubles.of(work.key, live)
         work.observation = observe(plan.roles, plan.supporting, live, troubles)
         _report(work, work.observation)
+        _tell_scheduler(work, self._parts.reports.get(work.key))
         return Outcome(after_s=look_s)
 
     def view(self, work: StackPass) -> StackView:
@@ -109,6 +115,7 @@ class StackSteps:
             reason=why[1] if why and not accepted else "",
             applied=accepted and seen is not None and not work.problems,
             router_ready=seen is not None and seen.router_ready.holds,
+            scheduling=work.stack.spec.program_scheduling.mode if work.stack and accepted else "Off",
             capabilities=plan.capabilities if plan else (),
             programs={
                 Key("AgentProgram", p.namespace, p.name): ProgramView(
@@ -255,6 +262,22 @@ def _report(work: StackPass, seen: Observation) -> None:
         "replicas": seen.replicas,
         "roles": [role.model_dump(by_alias=True) for role in seen.roles],
     }
+
+
+def _tell_scheduler(work: StackPass, report: StackReport | None) -> None:
+    """What its schedulers said when they were last asked; nothing before that."""
+    if work.stack is not None and work.stack.spec.program_scheduling.mode == "Off":
+        message = "spec.programScheduling.mode is Off, so there is no scheduler"
+        work.draft.set(
+            StackCondition.SCHEDULER_HEALTHY, holds=True, reason=Reason.SCHEDULING_OFF, message=message
+        )
+    elif report is not None:
+        work.draft.set(
+            StackCondition.SCHEDULER_HEALTHY,
+            holds=report.holds,
+            reason=report.reason,
+            message=report.message,
+        )
 
 
 def _outcome_of(problems: Sequence[Problem]) -> Outcome:

@@ -26,9 +26,9 @@ __all__ = ["Draft", "News", "StatusWriter", "compose", "news"]
 
 _log = logging.getLogger(__name__)
 #: Flips of these are written at once: kstatus and `kubectl wait` look at them, or they are what the kind is about.
-_PROMPT = ("Ready", "Accepted", "Stalled", "Enforced", "Overlapping")
+_PROMPT = ("Ready", "Accepted", "Stalled", "Enforced", "Overlapping", "SchedulerHealthy")
 #: Transitions of these become Events.
-_TOLD = ("Accepted", "Applied", "Ready", "Enforced", "Overlapping")
+_TOLD = ("Accepted", "Applied", "Ready", "SchedulerHealthy", "SLOMet", "Enforced", "Overlapping")
 #: Reasons that are the normal way of things: no Warning, and no Event where nothing was said before.
 _CALM: tuple[str, ...] = (Reason.PROGRESSING, Reason.PENDING, Reason.NO_STACKS, Reason.NO_OVERLAP)
 #: Reasons that every new object passes through: news only where things were well before.

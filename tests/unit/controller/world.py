@@ -20,6 +20,7 @@ from agentic_serving.controller.health import Health
 from agentic_serving.controller.keys import OWN_KINDS, Key
 from agentic_serving.controller.leading import Leading
 from agentic_serving.controller.metrics import Metrics
+from agentic_serving.controller.schedulers import Pages
 from agentic_serving.controller.source import Deliver, WatchPlan
 from agentic_serving.render.inputs import RenderInputs
 from agentic_serving.render.manifest import Manifest as Rendered
@@ -134,6 +135,7 @@ class World:
     settings: dict[str, Any] = field(default_factory=dict)
     served: tuple[Kind, ...] = kinds.ALL_KINDS
     fresh: bool = True
+    pages: Pages | None = None
 
     def __post_init__(self) -> None:
         self.clock = ManualClock()
@@ -153,6 +155,7 @@ class World:
             health=Health(clock=self.clock, resync_s=600),
             render=self.render,
             fresh=lambda: self.fresh,
+            pages=self.pages,
         )
 
     @classmethod
