@@ -284,7 +284,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         check=21,
         what="a broken watch fills the log with its attempts",
-        file="controller/logs.py",
+        file="logs.py",
         find='    handler.addFilter(_Seldom("kopf", _KOPF_LINES_PER_MIN))\n',
         replace="",
         tests=(f"{_CONTROLLER}/test_process.py::test_kopf_cannot_flood_the_log",),
