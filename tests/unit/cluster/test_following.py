@@ -120,6 +120,7 @@ async def test_a_version_that_the_server_never_had_is_given_up() -> None:
     async with Stage().follow() as stage:
         assert await stage.next() == []
         stage.cluster.fail_next(Unavailable("Too large resource version", code=504), verb="watch", times=3)
+        assert await stage.next() == []
         waiting = await stage.watched()
         assert [call.verb for call in stage.cluster.calls] == [
             "list",
