@@ -16,7 +16,7 @@ __all__ = ["INTERVAL_S", "Sample", "Scraper", "read_metrics"]
 
 #: As often as llm-d's picker is recommended to at most; the picker itself asks every 50 ms.
 INTERVAL_S = 1.0
-_TIMEOUT_S = 2.0
+_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 _LINE = re.compile(r"^(?P<name>[a-z_:]+)(?:\{(?P<labels>.*)\})? (?P<value>[-+0-9.eE]+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
@@ -37,7 +37,7 @@ class _Names:
     running: str
     waiting: str
     tokens: str = ""  # a gauge of tokens
-    blocks: str = ""  # an info metric with `num_gpu_blocks` and `block_size`
+    blocks: str = ""  # an info metric about the cache
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -74,8 +74,13 @@ def read_metrics(engine: Engine, text: str) -> Sample:
 
 
 def _tokens(labels: str) -> float:
+    """vLLM 0.32 says tokens itself, which is right for models whose layers cache differently too."""
     found = dict(_LABEL.findall(labels))
-    blocks, size = found.get("num_gpu_blocks", ""), found.get("block_size", "")
+    said, blocks, size = (
+        found.get(name, "") for name in ("kv_cache_size_tokens", "num_gpu_blocks", "block_size")
+    )
+    if said.isdecimal():
+        return float(int(said))
     return float(int(blocks) * int(size)) if blocks.isdecimal() and size.isdecimal() else 0.0
 
 
@@ -108,11 +113,15 @@ class Scraper:
 
     async def run(self) -> None:
         """Until cancelled."""
-        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             while True:
                 await self._round(session)
                 await asyncio.sleep(INTERVAL_S * (0.9 + 0.2 * self._rng.random()))
+
+    async def once(self) -> None:
+        """One round."""
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+            await self._round(session)
 
     async def _round(self, session: aiohttp.ClientSession) -> None:
         endpoints = list(self._endpoints())
