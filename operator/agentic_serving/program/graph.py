@@ -78,7 +78,7 @@ class SessionGraph:
         self._max_sessions = max_sessions
         self._max_blocks = max_blocks
         self._sessions: OrderedDict[str, _Live] = OrderedDict()  # the one seen longest ago first
-        self._anchors = Anchors(self._holders)
+        self._anchors = Anchors()
         self._now_s = 0.0
 
     def __len__(self) -> int:
@@ -151,7 +151,7 @@ class SessionGraph:
         """The session has ended; False if it was not there."""
         live = self._sessions.pop(session, None)
         if live is not None:
-            self._anchors.drop(session, live.path.anchors())
+            self._anchors.drop(session, live.path.anchors(), self._holders)
         return live is not None
 
     def expire(self, now_s: float, idle_s: float) -> list[str]:
@@ -252,7 +252,7 @@ class SessionGraph:
         live.path, live.seen_s, live.child_seen, live.child_told = path, self._now_s, False, False
         self._sessions[session] = live
         self._sessions.move_to_end(session)
-        self._anchors.drop(session, before - after)
+        self._anchors.drop(session, before - after, self._holders)
         self._anchors.add(session, after - before)
         if live.parent is not None:
             self._tell(live.parent, live)

@@ -14,6 +14,8 @@ __all__ = ["Anchors"]
 #: More names find more of the siblings whose common prefix is longer than the anchor says; 8 bytes each.
 _NAMED = 4
 
+Holders = Callable[[int], Iterator[str]]
+
 
 class _Shared:
     """An anchor of several sessions."""
@@ -25,14 +27,9 @@ class _Shared:
 
 
 class Anchors:
-    """The index.
+    """The index."""
 
-    Args:
-        holders: sessions that have this anchor, the likeliest to stay first.
-    """
-
-    def __init__(self, holders: Callable[[int], Iterator[str]]) -> None:
-        self._holders = holders
+    def __init__(self) -> None:
         self._owners: dict[int, str | _Shared] = {}  # one owner is the usual case, and smaller
 
     def __len__(self) -> int:
@@ -70,14 +67,19 @@ class Anchors:
         else:
             self._owners[anchor] = session if found is None else _Shared(2, (found, session))
 
-    def drop(self, session: str, anchors: Iterable[int]) -> None:
-        """A session that had these anchors no longer has them; `holders` must not give it any more."""
+    def drop(self, session: str, anchors: Iterable[int], holders: Holders) -> None:
+        """A session that had these anchors no longer has them.
+
+        Args:
+            holders: sessions that have this anchor, the likeliest to stay first; this one no more. It is not kept: it is
+                the graph's, and what names its owner is freed by nobody but the collector of cycles.
+        """
         for anchor in anchors:
             found = self._owners.get(anchor)
             if isinstance(found, str):
                 del self._owners[anchor]
             elif found is not None:
-                self._leave(session, anchor, found)
+                self._leave(session, anchor, found, holders)
 
     def check(self, anchors: dict[str, set[int]]) -> None:
         """Raises Bug where the index and the sessions' anchors disagree."""
@@ -89,11 +91,11 @@ class Anchors:
         if missing := set().union(*anchors.values()) - self._owners.keys():
             raise Bug(f"{len(missing)} anchors are not in the index")
 
-    def _leave(self, session: str, anchor: int, found: _Shared) -> None:
+    def _leave(self, session: str, anchor: int, found: _Shared, holders: Holders) -> None:
         found.count -= 1
         found.names = tuple(name for name in found.names if name != session)
         if not found.names:
-            found.names = tuple(islice(self._holders(anchor), _NAMED))
+            found.names = tuple(islice(holders(anchor), _NAMED))
         if found.count == 1 and found.names:
             self._owners[anchor] = found.names[0]
         elif not found.names:

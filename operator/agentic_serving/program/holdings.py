@@ -197,7 +197,7 @@ class Holdings:
         upper.adopt(piece)
         piece.tokens -= tokens
         if not piece.turns:
-            self.queue.insert(upper, piece.newer)
+            self.queue.follow(upper, piece)
             if not piece.tokens:
                 self.queue.remove(piece)
         return upper
@@ -261,9 +261,12 @@ class Holdings:
         """Nothing of a piece is there; with it goes what could only follow it."""
         if self.host.tokens(piece) or (piece.owner is not None and piece.parent is not None):
             return  # the session still has what it shares, or what the host keeps
+        above = piece.parent
         for child in list(piece.children or ()):
             child.leave()
             self.host.take(child)
+            if above is not None:
+                above.adopt(child)  # of what it shares, the beginning is still there
             self._emptied(child)
         if piece.owner is not None:
             del self.named[piece.owner]

@@ -91,6 +91,7 @@ class Ledger:
         self.total_capacity -= found.capacity
         for session in found.holdings.named:
             self._leave(session, found.holdings)
+        found.holdings.queue.clear()
 
     def begin(
         self, session: str, replica: str, tokens: int, now_s: float, shared: tuple[str, int] | None = None

@@ -7,6 +7,8 @@ Every child lies before its parent in the queue, so a prefix is never gone befor
 up to what is there.
 """
 
+from agentic_serving.errors import Bug
+
 __all__ = ["Piece", "Queue", "Turn", "path_tokens"]
 
 
@@ -38,8 +40,10 @@ class Piece:
         self.seen = 0  # the cache's count of used tokens when this was used last
         self.parent: Piece | None = None
         self.children: dict[Piece, None] | None = None  # in order, so that runs repeat
-        self.older: Piece = self
-        self.newer: Piece = self
+        # Its neighbours in the queue. None outside: an object that names itself is freed by nobody but the collector of
+        # cycles, which a process with many sessions cannot afford to wait for.
+        self.older: Piece | None = None
+        self.newer: Piece | None = None
 
     @property
     def nameless(self) -> bool:
@@ -68,6 +72,7 @@ class Queue:
 
     def __init__(self) -> None:
         self._head = Piece()
+        self._head.older = self._head.newer = self._head
 
     @property
     def oldest(self) -> Piece | None:
@@ -80,21 +85,38 @@ class Queue:
 
     def prepend(self, piece: Piece) -> None:
         """The least recently used one."""
-        self.insert(piece, self._head.newer)
+        self.follow(piece, self._head)
 
     def insert(self, piece: Piece, before: Piece) -> None:
-        piece.older, piece.newer = before.older, before
-        before.older.newer = piece
+        older = before.older
+        if older is None:
+            raise Bug("the piece is not in the queue")
+        piece.older, piece.newer = older, before
+        older.newer = piece
         before.older = piece
 
+    def follow(self, piece: Piece, after: Piece) -> None:
+        """Insert it behind another one."""
+        newer = after.newer
+        if newer is None:
+            raise Bug("the piece is not in the queue")
+        self.insert(piece, newer)
+
     def remove(self, piece: Piece) -> None:
-        piece.older.newer, piece.newer.older = piece.newer, piece.older
-        piece.older = piece.newer = piece
+        older, newer = piece.older, piece.newer
+        if older is not None and newer is not None:
+            older.newer, newer.older = newer, older
+        piece.older = piece.newer = None
+
+    def clear(self) -> None:
+        """Nobody is in it any more."""
+        while (first := self.oldest) is not None:
+            self.remove(first)
 
     def merge(self, piece: Piece) -> None:
         """A nameless piece takes in its nameless neighbours: nobody will ask which was which."""
         for other in (piece.older, piece.newer):
-            if other is not self._head and other is not piece and other.nameless:
+            if other is not None and other is not self._head and other.nameless:
                 self.remove(other)
                 piece.tokens += other.tokens
 
@@ -102,7 +124,7 @@ class Queue:
         """All, oldest first; for checks."""
         found: list[Piece] = []
         piece = self._head.newer
-        while piece is not self._head:
+        while piece is not None and piece is not self._head:
             found.append(piece)
             piece = piece.newer
         return found

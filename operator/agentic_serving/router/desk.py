@@ -89,7 +89,7 @@ class Desk:
         book = self._book
         if self._over:
             return self._swept_s
-        sweep_s = self._swept_s + self._limits.sweep_s if book.roster.runs or len(book.calls) else None
+        sweep_s = self._swept_s + self._limits.sweep_s if len(book.sessions) or len(book.calls) else None
         wishes = (self.scheduler.wake_s, book.calls.wake_s, book.firsts.wake_s, sweep_s)
         return min((one for one in wishes if one is not None), default=None)
 
@@ -131,7 +131,7 @@ class Desk:
             return ()
         seen, self._book.firsts.seen = self._book.firsts.seen, True
         if seen:
-            self._book.tell(Began(call_id=call_id, status=call.status, replica=call.replica), now_s)
+            self._book.tell(Began(call_id=call_id, status=call.status or 200, replica=call.replica), now_s)
         return self._carrier.carry_out(self._book.do(ev.FirstToken(call_id), now_s), now_s)
 
     def closed(self, call_id: str, now_s: float) -> Sequence[Word]:

@@ -58,7 +58,7 @@ class Intake:
             if body is not None
             else self.prompts.unread(identity, arrival.session, _length(call))
         )
-        human = self._begins_task(identity, arrival)
+        human = body is not None and self._begins_task(identity, arrival)
         notes = tuple(self.roster.arrive(identity.program, arrival, now_s, human=human))
         came = _came(call, body, identity, arrival, reading)
         turn = self._turn(call, identity, arrival, reading, rules, now_s, human=human, read=body is not None)

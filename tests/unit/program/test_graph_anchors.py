@@ -13,7 +13,7 @@ class _Sessions:
 
     def __init__(self) -> None:
         self.having: dict[str, set[int]] = {}
-        self.anchors = Anchors(self._holders)
+        self.anchors = Anchors()
 
     def _holders(self, anchor: int) -> Iterator[str]:
         return (name for name, theirs in reversed(self.having.items()) if anchor in theirs)
@@ -21,7 +21,7 @@ class _Sessions:
     def set(self, name: str, theirs: set[int]) -> None:
         before = self.having.pop(name, set())
         self.having[name] = theirs
-        self.anchors.drop(name, before - theirs)
+        self.anchors.drop(name, before - theirs, self._holders)
         self.anchors.add(name, theirs - before)
 
     def check(self) -> None:

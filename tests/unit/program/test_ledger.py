@@ -4,7 +4,7 @@ import itertools
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentic_serving.errors import InvalidInput
@@ -307,6 +307,17 @@ STEPS = st.lists(
 )
 
 
+@example(
+    [
+        ("begin", "a", "a", 7),
+        ("begin", "b", "a", 2),
+        ("fork", "d", "b", 3),
+        ("end", "b", "a", 1),
+        ("cut", "b", "a", 3),
+        ("end", "d", "a", 1),  # of what d shares with b, all but the first token goes
+    ],
+    10,
+)
 @given(STEPS, st.integers(10, 90))
 @settings(deadline=None)
 def test_it_is_lru_as_single_tokens_are(steps: list[tuple[str, str, str, int]], capacity: int) -> None:

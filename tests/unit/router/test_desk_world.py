@@ -1,5 +1,6 @@
 """What the desk makes of pods, configurations and declarations, and what it shows of itself."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -225,3 +226,26 @@ def test_what_is_shown_of_calls_and_replicas() -> None:
         ("q", 3.0, 303.0, "WaitsForRoom")
     ]
     assert live.held_bytes == sum(one.n_bytes for one in d.desk.held(d.now_s, 10)) > 4_000
+
+
+def test_what_is_over_leaves_nothing_to_the_collector_of_cycles() -> None:
+    """A process with many sessions cannot afford to run it."""
+
+    def live(name: str) -> None:
+        for i in range(20):
+            headers = {"x-parent-session-id": f"{name}{i // 5 * 5}"} if i % 5 else {}
+            call = turn(f"{name}{i}", f"{name}{i}" if i % 7 else "", 20, headers=headers)
+            d.arrive(call)
+            d.end(call.id, 20)
+        d.run_until(d.now_s + 4_000.0)
+        assert len(d.desk.sessions) == 0
+
+    d = Driver()
+    live("a")  # what is made once
+    gc.collect()
+    gc.disable()
+    try:
+        live("b")
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
