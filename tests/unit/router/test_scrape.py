@@ -7,7 +7,6 @@ from aiohttp import web
 
 from agentic_serving.router.scrape import Sample, Scraper, read_metrics
 
-
 #: As a real vLLM 0.32 says it, without its thirty other labels.
 CACHE = 'vllm:cache_config_info{block_size="64",%snum_gpu_blocks="%s"} 1.0'
 
