@@ -53,6 +53,9 @@ class OperatorSettings:
     discovery_s: float = 300.0  # look for kinds that were installed or removed meanwhile
     coalesce_s: float = 1.0  # changes of a child's status within this time cause one reconcile
     status_interval_s: float = 60.0  # between status writes that report progress only (docs/decisions/0001)
+    scheduler_look_s: float = (
+        30.0  # between two questions to stacks' program schedulers; statuses are paced above
+    )
     pod_report_after_s: float = 60.0  # a Deployment this long without all its pods has their states quoted
     shutdown_s: float = 20.0  # for work in progress at the end; below the pod's 30 s grace period
 

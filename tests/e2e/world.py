@@ -45,6 +45,7 @@ __all__ = [
 FAST: Mapping[str, object] = {
     "coalesce_s": 0.1,
     "status_interval_s": 0.5,
+    "scheduler_look_s": 1,
     "pod_report_after_s": 1,
     "discovery_s": 1,
     "leader_election": "false",

@@ -94,6 +94,7 @@ class Leading:
             references=references,
             queue=self.queue,
             namespaces=settings.namespaces,
+            look_s=settings.scheduler_look_s,
         )
         self.reconciler = Reconciler(
             Parts(

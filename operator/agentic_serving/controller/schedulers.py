@@ -24,8 +24,6 @@ from agentic_serving.errors import ClusterError
 __all__ = ["Pages", "Reports", "Schedulers", "Silent", "Unreachable"]
 
 _log = logging.getLogger(__name__)
-#: Between two looks; statuses are written once a minute at most, whatever comes of it.
-LOOK_S = 30.0
 #: Pods asked at once.
 _AT_ONCE = 32
 _CONTAINER = "scheduler"
@@ -86,7 +84,9 @@ class Schedulers:
         references: References,
         queue: WorkQueue,
         namespaces: tuple[str, ...],
+        look_s: float,
     ) -> None:
+        """`look_s`: between two looks; statuses are paced by their own interval, whatever comes of it."""
         self._cluster = cluster
         self._pages = pages
         self._board = board
@@ -94,6 +94,7 @@ class Schedulers:
         self._references = references
         self._queue = queue
         self._namespaces = namespaces
+        self._look_s = look_s
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
@@ -103,7 +104,7 @@ class Schedulers:
                 await self.look()
             except ClusterError as error:
                 _log.info("cannot list router pods", extra={"error": str(error)})
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self._look_s)
 
     async def look(self) -> None:
         """Ask every scheduler once.
