@@ -199,7 +199,7 @@ def _said(arm: str, seed: int, found: Outcome) -> str:
     return (
         f"{arm:12s} seed {seed}: {found.turns} turns, {found.tasks} tasks ({found.unfinished} unfinished), "
         f"mean {found.task_mean_s:.1f} p50 {found.task_p50_s:.1f} p95 {found.task_p95_s:.1f} s, "
-        f"recompute {found.recompute_share:.2f}, failed {found.failed}"
+        f"recompute {found.recompute_share:.2f}, failed {found.failed} {dict(found.errors) or ''}"
     )
 
 

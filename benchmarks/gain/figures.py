@@ -4,8 +4,9 @@ A task counts if it began after the first fifth of the run; one that does not en
 would gain by finishing less. Only a program's root session has tasks: its sub-agents work for them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agentic_serving.capacity.runs import ids
@@ -40,6 +41,7 @@ class Outcome:
         recompute_share: of the prompt tokens that had been computed before (whole blocks), those computed again.
         cached_share: of all prompt tokens, as the engines reported them.
         failed: requests that were not answered with 200 to their end, those that a retry replaced included.
+        errors: the same by what the client saw.
     """
 
     task_mean_s: float
@@ -52,6 +54,7 @@ class Outcome:
     cached_share: float
     first_token_p50_s: float
     failed: int
+    errors: Mapping[str, int] = field(default_factory=dict)
 
     def data(self) -> dict[str, Any]:
         return asdict(self)
@@ -69,6 +72,7 @@ def outcome(
     late = [record for record in good if record.started_s + record.completion_s >= after_s]
     found = distribution(times or [0.0])
     repeated, again = _recomputed(known, good, after_s)
+    errors = Counter(kind for record in records for kind in (*record.retried, record.error) if kind)
     prompt = sum(record.usage.prompt for record in late if record.usage)
     return Outcome(
         task_mean_s=found.mean,
@@ -82,7 +86,8 @@ def outcome(
         first_token_p50_s=distribution(
             [r.first_token_s for r in late if r.first_token_s is not None] or [0.0]
         ).p50,
-        failed=sum(bool(record.error) + len(record.retried) for record in records),
+        failed=errors.total(),
+        errors=dict(errors),
     )
 
 

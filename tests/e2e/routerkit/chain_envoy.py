@@ -11,10 +11,11 @@ from tests.e2e.localcluster.tools import envoy_path
 __all__ = ["by_session", "dial", "hashing", "relocated", "replace_file", "start_envoy"]
 
 
-def dial(config: Mapping[str, Any], ports: Sequence[int]) -> None:
-    """Let Envoy's scheduler cluster be these: on loopback they have ports of their own instead of addresses."""
+def dial(config: Mapping[str, Any], grpc_ports: Sequence[int], http_ports: Sequence[int]) -> None:
+    """Let Envoy's clusters of schedulers be these: on loopback they have ports of their own instead of addresses."""
+    named = {"scheduler": grpc_ports, "scheduler-http": http_ports}
     for cluster in config["static_resources"]["clusters"]:
-        if cluster["name"] == "scheduler":
+        if ports := named.get(cluster["name"]):
             address = [{"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in ports]
             cluster["type"] = "STATIC"
             cluster["load_assignment"]["endpoints"] = [

@@ -157,7 +157,7 @@ def _router(
 ) -> Router:
     picker = None if link.picking == "session" else stack.enter_context(_picker(pool, link, release))
     config, routes = _envoy(pool, link, release)
-    dial(config, [one.grpc_port for one in schedulers])
+    dial(config, [one.grpc_port for one in schedulers], [one.http_port for one in schedulers])
     picker_port = picker.grpc_port if picker else PICKER_PORT
 
     def start(free: Sequence[int]) -> Router:

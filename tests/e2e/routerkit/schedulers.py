@@ -61,7 +61,7 @@ def running_scheduler(config: Path, kubeconfig: Path, *, name: str) -> Iterator[
         def start(ports: Sequence[int]) -> RunningScheduler:
             command = [
                 sys.executable, "-m", "agentic_serving", "scheduler", "run", f"--config={config}",
-                "--address=127.0.0.1", f"--grpc-port={ports[0]}", f"--http-port={ports[1]}",
+                f"--grpc-port={ports[0]}", f"--http-port={ports[1]}",
             ]  # fmt: skip
             found = RunningScheduler(place, command, env, ports)
             found.await_ready()
