@@ -15,6 +15,7 @@ from tests.e2e.routerkit.stores import Store
 
 _ROOT = Path(__file__).parents[3]
 _KEYS = Keys("ns", "s")
+_USER = ("default", "on", "nopass", "~agentic-serving:*", "-@all")
 
 
 @pytest.fixture
@@ -118,6 +119,23 @@ async def test_no_server_at_the_start(store: Store) -> None:
         await one.saved()
     async with scheduler(store) as second:
         assert second.home("a") == (home,)
+
+
+async def test_the_documented_commands_are_all_that_it_needs() -> None:
+    """docs/state.md lists them for ACLs; without one, the problem says so."""
+    page = (_ROOT / "docs" / "state.md").read_text()
+    commands = page.partition("Commands, for ACLs: ")[2].partition(",")[0].split()
+    with Store("--user", *_USER, *(f"+{one}" for one in commands)) as guarded:
+        async with scheduler(guarded) as one:
+            one.turn("a", 0)
+            await one.saved()
+        async with scheduler(guarded) as second:
+            assert second.home("a")
+            await eventually(lambda: second.state.counters["rounds"] > 3)
+            assert second.state.healthy
+    with Store("--user", *_USER, *(f"+{one}" for one in commands if one != "XREAD")) as stricter:
+        async with scheduler(stricter) as one:
+            await eventually(lambda: "does not allow" in one.state.problem)
 
 
 @pytest.mark.parametrize(

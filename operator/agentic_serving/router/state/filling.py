@@ -7,6 +7,7 @@ import contextlib
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from agentic_serving.program.keeping import learned, restore
 from agentic_serving.program.keeping.kept import Home, Kept, Learned, World
@@ -51,8 +52,8 @@ class Filling:
         self._until_s = now_s + _REPLICAS_WITHIN_S
         self._after_s = now_s + offset_s - idle_s  # on the wall clock
         self._raw: dict[str, bytes] = {}
-        self._seen: list[tuple[float, str]] = []
-        self._order: list[str] = []  # the one to come next last
+        #: By second, so that no more than one second's sessions are sorted at a time.
+        self._seen: dict[int, list[tuple[float, str]]] = {}
         self._later: dict[str, _Later] = {}
         self._learned: Learned | None = None
         self._replicas: set[str] = set()  # whose own figures were given back
@@ -79,21 +80,16 @@ class Filling:
                 self.refused += 1
             elif told[0] >= self._after_s:
                 self._raw[told[1]] = record
-                self._seen.append(told)
-
-    def sort(self) -> None:
-        """All have been added."""
-        self._seen.sort()
-        self._order = [name for _, name in self._seen]
-        self._seen = []
+                self._seen.setdefault(int(told[0]), []).append(told)
 
     def slices(self, n: int, clock: Callable[[], float]) -> Iterator[None]:
-        """Bring in so many at a time, until all are there."""
-        while self._order:
+        """When all have been added: bring in so many at a time, until all are there."""
+        order = self._order()
+        while names := [name for _, name in islice(order, n)]:
             now_s = clock()
             self.replicas(now_s)
-            for _ in range(min(n, len(self._order))):
-                self.recall(self._order.pop(), now_s)
+            for name in names:
+                self.recall(name, now_s)
             yield
 
     def recaller(self, clock: Callable[[], float]) -> Callable[[str], None]:
@@ -130,6 +126,11 @@ class Filling:
             if self._ready(name):
                 restore.remainder(self._world.scheduler.ledger, name, told[1])
         return True
+
+    def _order(self) -> Iterator[tuple[float, str]]:
+        """The session seen last first."""
+        for second in sorted(self._seen, reverse=True):
+            yield from sorted(self._seen.pop(second), reverse=True)
 
     def _read(self, name: str) -> Kept | None:
         record = self._raw.pop(name, None)

@@ -23,7 +23,6 @@ def written(host: Host) -> list[bytes]:
 def filling(host: Host, raw: list[bytes], now_s: float, *, again: bool = False) -> Filling:
     made = Filling(host.world, offset_s=0.0, now_s=now_s, idle_s=_IDLE_S, again=again)
     made.add(raw)
-    made.sort()
     return made
 
 
