@@ -97,7 +97,14 @@ class Book:
         found = settled(call, usage, pod_lives=lives, noise_tokens=self._limits.noise_tokens)
         cached = call.expected_cached if found.cached_tokens is None else found.cached_tokens
         if not found.estimated:
-            self.prompts.reported(call.turn.session, self._run(call), call.reading, found.prompt_tokens)
+            self.prompts.reported(
+                call.turn.session,
+                self._run(call),
+                call.reading,
+                prompt_tokens=found.prompt_tokens,
+                cached_tokens=found.cached_tokens,
+                output_tokens=found.output_tokens,
+            )
         self.calls.end(call)
         run = self._run(call)
         self.roster.counts(run, now_s, served=-1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from agentic_serving.program.blocks import Memo, Prompt, TokenRate, blocks_of, previous_response
 from agentic_serving.program.events import Share
-from agentic_serving.program.graph import Divergence, Match, SessionGraph
+from agentic_serving.program.graph import Delta, Divergence, Match, SessionGraph
 from agentic_serving.program.identity import Identity
 from agentic_serving.program.prompt import tokens_of
 from agentic_serving.program.session_types import Arrival, Gone
@@ -21,6 +21,9 @@ __all__ = ["Prompts", "Reading"]
 
 #: Programs times APIs, many times over.
 _MAX_RATES = 4096
+#: About the last 20 answers count, of those that are long enough to see in blocks of 16 tokens.
+_KEPT_WEIGHT = 0.05
+_SEEN_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,7 @@ class Reading:
         n_bytes: of its blocks.
         lost: of the session's last prompt, what this one does not have at the same place.
         base: the session whose prefix it shares most of.
+        answer: of the new tokens, the session's last answer, which the engine has if the chat template writes it as it was.
     """
 
     rate: str
@@ -43,14 +47,34 @@ class Reading:
     divergence: Divergence | None = None
     base: str | None = None
     shares: tuple[Share, ...] = ()
+    answer: int = 0
 
 
 @dataclass(slots=True)
 class _Last:
-    """A session's last prompt. `memo`: None for sessions that nobody names, as they are not known before it is read."""
+    """A session's last prompt, and the answer to it, as far as they are known.
+
+    `memo`: None for sessions that nobody names, as they are not known before it is read.
+    """
 
     memo: Memo | None = None
     tokens: int = 0
+    answer: int = 0
+
+
+class _Kept:
+    """Of a program's answers, the share that the next prompt repeats token by token, as engines report it."""
+
+    __slots__ = ("_n", "share")
+
+    def __init__(self) -> None:
+        self.share = 1.0
+        self._n = 0
+
+    def learn(self, answer: int, cached: int) -> None:
+        self._n += 1
+        seen = min(1.0, max(0.0, cached / answer))
+        self.share += max(1 / self._n, _KEPT_WEIGHT) * (seen - self.share)
 
 
 class Prompts:
@@ -60,6 +84,7 @@ class Prompts:
         self.rates: dict[str, TokenRate] = {}
         self._graphs: dict[str, SessionGraph] = {}
         self._last: dict[str, _Last] = {}
+        self._kept: dict[str, _Kept] = {}
 
     @property
     def sessions(self) -> Iterable[str]:
@@ -104,13 +129,14 @@ class Prompts:
         known = arrival.session in graph
         delta = graph.observe(arrival.session, prompt, now_s, parent=arrival.parent)
         last = self._last.setdefault(arrival.session, _Last())
+        answer = min(delta.new, last.answer) if _goes_on(delta, arrival.session) else 0
         shares: list[Share] = []
         if known:
             own = delta.reused if delta.base == arrival.session else max(0, last.tokens - delta.lost)
-            shares.append(Share(arrival.session, own))
+            shares.append(Share(arrival.session, own + int(self._kept_of(rate).share * answer)))
         if delta.base is not None and delta.base != arrival.session:
             shares += [Share(*one) for one in graph.sharers(arrival.session, prompt)]
-        last.tokens = delta.new + delta.reused
+        last.tokens, last.answer = delta.new + delta.reused, 0
         return Reading(
             rate=rate,
             n_bytes=n_bytes,
@@ -121,6 +147,7 @@ class Prompts:
             divergence=delta.divergence,
             base=delta.base,
             shares=tuple(shares),
+            answer=answer,
         )
 
     def unread(self, identity: Identity, session: str, n_bytes: int) -> Reading:
@@ -134,14 +161,28 @@ class Prompts:
             rate=rate, n_bytes=0, prompt_tokens=tokens, new=tokens - known, reused=known, shares=shares
         )
 
-    def reported(self, session: str, run: str, reading: Reading, prompt_tokens: int) -> None:
-        """An engine counted the prompt of a turn."""
+    def reported(
+        self,
+        session: str,
+        run: str,
+        reading: Reading,
+        *,
+        prompt_tokens: int,
+        cached_tokens: int | None,
+        output_tokens: int,
+    ) -> None:
+        """An engine counted a turn."""
+        beyond = -_SEEN_TOKENS if cached_tokens is None else cached_tokens - reading.reused
+        if (
+            reading.answer >= _SEEN_TOKENS and beyond > -_SEEN_TOKENS
+        ):  # else what came before was not there either
+            self._kept_of(reading.rate).learn(reading.answer, beyond)
         self._rate(reading.rate).learn(reading.n_bytes, prompt_tokens)
         graph = self._graphs.get(_key(run))
         last = self._last.get(session)
         if graph is not None and last is not None and reading.n_bytes:
             graph.reported(session, reading.n_bytes, prompt_tokens)
-            last.tokens = prompt_tokens
+            last.tokens, last.answer = prompt_tokens, output_tokens
 
     def joined(self, runs: Iterable[str]) -> None:
         """Runs turned out to be part of another one: their sessions begin anew in its graph."""
@@ -158,13 +199,25 @@ class Prompts:
             if not len(graph):
                 del self._graphs[key]
 
+    def _kept_of(self, name: str) -> _Kept:
+        found = self._kept.get(name)
+        if found is None:
+            found = self._kept[name] = _Kept()
+        return found
+
     def _rate(self, name: str) -> TokenRate:
         found = self.rates.get(name)
         if found is None:
             if len(self.rates) >= _MAX_RATES:
                 self.rates.clear()
+                self._kept.clear()
             found = self.rates[name] = TokenRate()
         return found
+
+
+def _goes_on(delta: Delta, session: str) -> bool:
+    """It appends to the session's own last prompt, and so to the answer to that."""
+    return delta.base == session and delta.divergence in ("append", "join")
 
 
 def _rate_name(identity: Identity) -> str:

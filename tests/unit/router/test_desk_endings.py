@@ -182,6 +182,32 @@ def test_what_engines_count_is_learned() -> None:
     assert d.came("q1").prompt_tokens == pytest.approx(1_000, rel=0.02)
 
 
+def turns_of_one_session(d: Driver, n: int, cached_of_answer: float) -> list[words.Done]:
+    """Answers of 200 tokens, of which the next prompt's engine finds so much; each tool says 50."""
+    d.pods(pod("r0", capacity_tokens=100_000))
+    said = [("system", text_of(100, "s")), ("user", text_of(50, "u"))]
+    for i in range(n):
+        d.arrive(chat(f"q{i}", said, session="a"))
+        came = d.came(f"q{i}")
+        found = came.reused_tokens + int(200 * cached_of_answer) if i else 0
+        d.end(f"q{i}", came.prompt_tokens, cached=found, output=200)
+        said += [("assistant", text_of(200, f"answer{i}")), ("tool", text_of(50, f"result{i}"))]
+    return [d.done(f"q{i}") for i in range(n)]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.0], ids=["as-it-was", "written-otherwise"])
+def test_an_answer_is_expected_in_the_cache_if_it_was_before(share: float) -> None:
+    done = turns_of_one_session(Driver(), 8, share)[-1]
+    assert done.expected_cached_tokens == pytest.approx(done.cached_tokens, abs=20)
+
+
+def test_an_answer_that_goes_on_is_counted_once() -> None:
+    d = Driver()
+    done = turns_of_one_session(d, 3, 1.0)[-1]
+    (replica,) = d.desk.live(d.now_s).replicas
+    assert replica.held_tokens == pytest.approx(done.prompt_tokens + 200, abs=20)
+
+
 # Sessions, runs, tasks
 
 
