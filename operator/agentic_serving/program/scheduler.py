@@ -55,7 +55,7 @@ class Scheduler:
             case ev.Arrived(turn):
                 return [*self._overdue(), *self._arrived(turn)]
             case ev.Released(turn_id):
-                return [*self._released(turn_id), *self._overdue(), *self._dispatch()]
+                return [*self._released(turn_id), *self._overdue()]  # it frees nothing for others
             case ev.RunEnded(run):
                 return [*self._run_ended(run), *self._overdue(), *self._dispatch()]
             case ev.ReplicaSeen():

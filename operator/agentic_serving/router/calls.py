@@ -119,6 +119,11 @@ class Calls:
         self._went.pop(call.id, None)
         del self._calls[call.id]
 
+    @property
+    def queue(self) -> Iterator[Open]:
+        """Calls that have a place in the queue."""
+        return (self._calls[one] for ids in self._held.values() for one in ids)
+
     def held_of(self, session: str) -> Iterator[Open]:
         """Its calls that have a place in the queue, the first to come first."""
         return iter([self._calls[one] for one in self._held.get(session, ())])

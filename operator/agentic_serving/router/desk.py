@@ -4,6 +4,7 @@ Sans-I/O and of one thread; the clock is its caller's. What comes from outside i
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 from agentic_serving.program import events as ev
 from agentic_serving.program.blocks import TokenRate
@@ -36,6 +37,9 @@ from agentic_serving.router.words import (
 )
 
 __all__ = ["Desk", "Hint"]
+
+#: So many calls are let go or given up in one step: some 50 ms, in which no other call is answered.
+_AT_ONCE = 256
 
 
 class Desk:
@@ -87,8 +91,8 @@ class Desk:
     @property
     def wake_s(self) -> float | None:
         book = self._book
-        if self._over:
-            return self._swept_s
+        if self._over or (self._config.mode == "Observe" and next(book.calls.queue, None) is not None):
+            return self._swept_s  # at once
         sweep_s = self._swept_s + self._limits.sweep_s if len(book.sessions) or len(book.calls) else None
         wishes = (self.scheduler.wake_s, book.calls.wake_s, book.firsts.wake_s, sweep_s)
         return min((one for one in wishes if one is not None), default=None)
@@ -180,11 +184,7 @@ class Desk:
         if config.policy != self._config.policy:
             self.scheduler.configure(config.policy)
         self._use(config)
-        found = list(self.pods(self._book.places.pods, now_s))
-        if config.mode == "Observe":
-            for call in [one for one in self._book.calls if one.phase in (Phase.HELD, Phase.LEFT)]:
-                found += self._carrier.carry_out(self._book.do(ev.Released(call.id), now_s), now_s)
-        return found
+        return [*self.pods(self._book.places.pods, now_s), *self._release(now_s)]
 
     def tick(self, now_s: float) -> Sequence[Word]:
         book, (over, self._over) = self._book, (self._over, [])
@@ -193,7 +193,8 @@ class Desk:
         words = self._carrier.carry_out(found, now_s)
         for call_id in book.firsts.due(now_s):
             words += self._carrier.carry_out(book.do(ev.FirstToken(call_id, timed=False), now_s), now_s)
-        for call in book.calls.due(now_s):
+        words += self._release(now_s)
+        for call in islice(book.calls.due(now_s), _AT_ONCE):
             done = book.give_up(call, now_s) if call.phase is Phase.LEFT else book.finish(call, None, now_s)
             words += self._carrier.carry_out(done, now_s)
         if now_s >= self._swept_s + self._limits.sweep_s:
@@ -220,6 +221,13 @@ class Desk:
         self._config = self._carrier.config = config
         self._attribution = Attribution(config)
         self.sessions.idle_s = self._attribution.idle_s
+
+    def _release(self, now_s: float) -> list[Word]:
+        """Where nothing is to be held any more, some of what is; the next ones with the next tick, which comes at once."""
+        words = list[Word]()
+        for call in list(islice(self._book.calls.queue, _AT_ONCE if self._config.mode == "Observe" else 0)):
+            words += self._carrier.carry_out(self._book.do(ev.Released(call.id), now_s), now_s)
+        return words
 
     def _recall(self, identity: Identity) -> None:
         for name in (identity.session, identity.parent):

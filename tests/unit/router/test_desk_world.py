@@ -249,3 +249,15 @@ def test_what_is_over_leaves_nothing_to_the_collector_of_cycles() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+def test_many_that_wait_are_let_go_in_steps_that_follow_at_once() -> None:
+    d = full()
+    d.desk.check = lambda: None  # type: ignore[method-assign]  # it walks all of them for each
+    for i in range(600):
+        d.arrive(turn(f"q{i}", f"s{i}", 300))
+    assert len(d.waits) == 600
+    d.configure(mode="Observe")
+    assert 0 < sum(d.went(f"q{i}") for i in range(600)) < 600
+    d.run_until(d.now_s)
+    assert all(d.went(f"q{i}") for i in range(600))
