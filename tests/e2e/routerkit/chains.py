@@ -21,7 +21,7 @@ from agentic_serving.render.envoy import (
 )
 from agentic_serving.render.picker import PickerConfig, PickerInputs, picker_config
 from agentic_serving.render.releases import PickerRelease, load_release
-from agentic_serving.router.config import Config
+from agentic_serving.router.config import Config, Valkey
 from agentic_serving.router.config import Program as Scheduled
 from tests.e2e.localcluster.process import Process, Workplace, wait_until
 from tests.e2e.realengines.client import Client
@@ -47,6 +47,7 @@ class Link:
             `session` no picker: Envoy keeps each session on one engine by a consistent hash.
         policy, max_hold_s, idle_s: the scheduler's, where time and tokens are scaled.
         routers: router pods: an Envoy, a picker and a scheduler each.
+        store: the schedulers' Valkey, `host:port`; empty: none.
     """
 
     release: str = "gie-1.5"
@@ -56,6 +57,7 @@ class Link:
     max_hold_s: float = 300.0
     idle_s: float = 1800.0
     routers: int = 1
+    store: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,7 @@ def scheduler_config(pool: EnginePool, link: Link) -> Config:
         max_seqs=pool.size.max_seqs,
         router_replicas=link.routers,
         policy=link.policy,
+        valkey=Valkey(address=link.store) if link.store else None,
     )
 
 

@@ -31,7 +31,7 @@ class Journal:
         self.overflowed = False
         self.dropped = 0
         self._changed: dict[str, None] = {}
-        self._calls: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._calls: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._ends: dict[str, None] = {}
         self._quiet = False
 
@@ -92,12 +92,14 @@ class Journal:
     def _came(self, note: Came) -> None:
         if note.kind == "side":
             return
-        self._calls[note.call_id] = (note.session, note.run)
+        # The parent too: its place in the run may be what its child has just said of it.
+        names = (note.session, note.run, *((note.parent,) if note.parent else ()))
+        self._calls[note.call_id] = names
         if len(self._calls) > _MOST_CALLS:
             self._calls.popitem(last=False)
         # A session's place in its run, and a task's beginning, are known now; the rest when the turn has ended.
         if note.turn == 0 or note.kind == "human":
-            self.mark((note.session, note.run, *((note.parent,) if note.parent else ())))
+            self.mark(names)
 
     def _end(self, run: str) -> None:
         if len(self._ends) < _MOST_ENDS:

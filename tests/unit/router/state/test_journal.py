@@ -54,6 +54,7 @@ def _over(session: str, run: str, why: str) -> Over:
         ([_came("1", "a")], []),  # what a turn changes is known when it has ended
         ([_came("1", "a"), _done("1")], ["a"]),
         ([_came("1", "a.b", run="a"), _done("1")], ["a.b", "a"]),
+        ([_came("1", "a.b.c", run="a", parent="a.b"), _done("1")], ["a.b.c", "a", "a.b"]),
         ([_came("1", "a", kind="human")], ["a"]),
         ([_came("1", "a", kind="side", turn=0), _done("1")], []),
         ([_done("1")], []),
