@@ -9,7 +9,7 @@ The rules in their order; the first that applies decides.
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf
 
 from agentic_serving.program.events import Reason, Turn
 from agentic_serving.program.ledger import Ledger
@@ -71,12 +71,16 @@ class Placing:
         return self._within_budget(turn, warm, skip, now_s)
 
     def overflow(self, turn: Turn) -> Choice:
-        """Rule 4, second half: the replica that bears it already, or a further one if the wait there got too long."""
+        """Rule 4, second half: the replica that bears it already, or a further one if the wait there got too long.
+
+        Never more than their share: what is left keeps its residents.
+        """
         warm = self.warm(turn)
         bearing = [one for one in self.replicas.values() if one.overflow]
         short = [one for one in bearing if one.seconds(one.pending) < self._policy.overflow_queue_s]
         fresh = [one for one in self.replicas.values() if not one.overflow]
-        if short or not fresh:
+        most = max(1, ceil(self._policy.overflow_share * len(self.replicas)))
+        if short or not fresh or len(bearing) >= most:
             host = min(short or bearing, key=lambda one: (-one.overflow if short else one.pending, one.name))
         else:
             host = max(fresh, key=lambda one: self.free(one) + self._residents.needs(turn.session, one.name))

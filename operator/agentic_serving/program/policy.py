@@ -34,6 +34,10 @@ class Policy:
             such turns. With `maxHold`, 5 min, and answers that are being decoded it stays below the 10 minutes after
             which the OpenAI and Anthropic SDKs give up. Longer is better for the rest: each period of so many seconds
             every program that does not fit costs one prefill of its whole context.
+        overflow_share: of the replicas, how many may take overflow at the same time, rounded up; the others' residents are
+            safe from it. Where half of the fleet is enough for the overflow (up to 3 times demand at 15,000 tokens/s)
+            this changes nothing; where it is not, every replica would sooner or later be one of overflow, nothing
+            would stay in any cache, and all would be served as slowly. The price is a longer queue for the overflow.
         shared_tokens: siblings that share less do not wait for each other. A quarter of a step.
         lookahead: so many waiting turns are considered at a time, so that one event costs the same with any queue.
     """
@@ -51,6 +55,7 @@ class Policy:
     recompute_budget: float = 0.03
     budget_cap_s: float = 30.0
     overflow_queue_s: float = 200.0
+    overflow_share: float = 0.5
     shared_tokens: int = 2048
     lookahead: int = 64
 
@@ -74,6 +79,6 @@ class Policy:
         ):
             if getattr(self, name) <= 0:
                 raise InvalidInput(name, "must be positive")
-        for name in ("warm_share", "recompute_budget"):
+        for name in ("warm_share", "recompute_budget", "overflow_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInput(name, "must be between 0 and 1")

@@ -221,6 +221,23 @@ def test_a_held_turn_goes_exactly_when_its_hold_is_over_and_all_such_to_one_repl
     assert d.scheduler.wake_s is None
 
 
+@pytest.mark.parametrize(
+    ("n_replicas", "share", "hosts"),
+    [(2, 0.5, 1), (3, 0.5, 2), (4, 0.5, 2), (2, 1.0, 2), (1, 0.5, 1)],
+    ids=str,
+)
+def test_overflow_that_waits_too_long_takes_further_replicas_up_to_its_share(
+    n_replicas: int, share: float, hosts: int
+) -> None:
+    # Each turn alone is more than the queue's bound: 90,000 tokens at 15,000/s are 6 s.
+    d = full(Policy(recompute_budget=0.0, overflow_queue_s=5.0, overflow_share=share), n_replicas)
+    for i in range(6):
+        d.arrive(f"o{i}.0", 90_000, max_hold_s=10.0)
+    d.tick(10.0)
+    assert {d.reason(f"o{i}.0") for i in range(6)} == {Reason.OVERFLOW}
+    assert len({d.where(f"o{i}.0") for i in range(6)}) == hosts
+
+
 def test_a_turn_that_arrives_may_be_the_one_that_ends_anothers_hold() -> None:
     d = full()
     d.arrive("a.0", 60_000, max_hold_s=10.0)
