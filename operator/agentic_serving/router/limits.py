@@ -14,7 +14,7 @@ class Limits:
     Attributes:
         max_held: calls that wait; further ones are answered 429. The size that one scheduler is measured with.
         max_held_bytes: of their bodies, which Envoy keeps while they wait: 2,600 of Claude Code's (400 KB).
-        usage_wait_s: after a call's stream has ended, its access log is waited for; Envoy batches logs for as long, at most.
+        usage_wait_s: after a call's stream has ended, its access log is waited for; Envoy sends it within 0.2 s.
         return_s: a client that left a held call and comes again within this time finds its place kept. The OpenAI and
             Anthropic SDKs wait at most 8 s before they try again.
         settle_s: a task that nothing followed for so long is told to be done (`words.TaskDone`).

@@ -44,11 +44,24 @@ BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": text_o
         {"body": b"[" + BODY + b"]"},
         {"body": b""},
         {"body": b"[" * 100_000},
+        {"body": b'{"messages": [' + b",".join([b"[]"] * 10_000) + b"]}"},
+        {"body": b'{"messages": [{"role": "user", "content": [' + b",".join([b"{}"] * 10_000) + b"]}]}"},
         {"body": gzip.compress(BODY), "headers": {"content-encoding": "gzip"}},
         {"body": BODY, "headers": {"content-encoding": "br"}},
         {"body": b"--x\r\n\r\n1\r\n--x--", "headers": {"content-type": "multipart/form-data; boundary=x"}},
     ],
-    ids=["cut", "malformed", "batch", "empty", "deep", "gzip", "br", "multipart"],
+    ids=[
+        "cut",
+        "malformed",
+        "batch",
+        "empty",
+        "deep",
+        "many-messages",
+        "many-parts",
+        "gzip",
+        "br",
+        "multipart",
+    ],
 )
 def test_what_cannot_be_read_goes_at_once_and_is_counted(fields: dict[str, object]) -> None:
     d = full()
