@@ -175,18 +175,17 @@ async def test_an_encrypted_connection(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_cluster() -> None:
-    """Told the address of one node, whichever has the keys."""
+    """Told the address of any node, whichever has the keys; the stacks' and the namespace's are not on one."""
     with Store(cluster=True) as one_node, Store(cluster=True) as other_node:
         one_node.form(other_node)
-        for node in (one_node, other_node):
+        for node, run in ((one_node, "a"), (other_node, "b")):
             async with scheduler(node) as one, scheduler(node, "writer") as other:
-                home = one.turn("a", 0, served=1500)
-                other.turn("a", 0, served=300)
+                service = other.desk.scheduler.service
+                home = one.turn(run, 0, served=1500)
                 await one.saved()
-                await eventually(lambda: other.desk.scheduler.service.attained("default/a") == 1800)
+                await eventually(lambda: service.attained(f"default/{run}") == 1500)  # noqa: B023 - called here
             async with scheduler(node) as second:
-                assert second.home("a") == (home,)
-                second.desk.end_run("default/a", second.now_s)
+                assert second.home(run) == (home,)
 
 
 async def test_a_server_that_does_not_answer(store: Store) -> None:
@@ -258,12 +257,19 @@ async def test_another_versions_journal_is_not_read(store: Store) -> None:
 
 
 async def test_stacks_of_a_pipeline_order_by_the_whole_run(store: Store) -> None:
-    """What one stack served counts on the other; a new task begins at nothing on both."""
+    """What one stack served counts on the other; what it wrote is no person's words there, but the task's next stage."""
     async with scheduler(store, "planner") as one, scheduler(store, "writer") as other:
-        one.turn("run", 0, served=1500)
-        other.turn("run", 0, served=300)
         services = [each.desk.scheduler.service for each in (one, other)]
-        await eventually(lambda: [each.attained("default/run") for each in services] == [1800, 1800])
+
+        async def both(tokens: int) -> None:
+            await eventually(lambda: [each.attained("default/run") for each in services] == [tokens, tokens])
+
+        one.turn("run", 0, served=1500)
+        await both(1500)
+        other.turn("run", 0, served=300)
+        await both(1800)
+        one.turn("run", 1, served=20)  # a person's next words
+        await both(20)
 
 
 async def test_a_run_that_ends_on_one_stack_ends_on_the_other(store: Store) -> None:
@@ -281,6 +287,7 @@ async def test_a_process_that_takes_over_knows_what_its_run_attained_elsewhere(s
     async with scheduler(store, "writer") as other:
         async with scheduler(store, "planner") as one:
             one.turn("run", 0, served=1500)
+            await eventually(lambda: other.desk.scheduler.service.attained("default/run") == 1500)
             other.turn("run", 0, served=300)
             await eventually(lambda: one.desk.scheduler.service.attained("default/run") == 1800)
         async with scheduler(store, "planner") as second:

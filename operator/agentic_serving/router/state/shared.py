@@ -3,6 +3,10 @@
 Every stack says what a run's task has attained *there*, as a sum and not as a difference: to hear it twice changes nothing, and what was
 missed comes with the next one. A task is told by its beginning, on the wall clock of the stack where the human's message
 came; the latest beginning counts, and what belongs to an earlier one is forgotten.
+
+To a later stage of a pipeline what an earlier one wrote looks like a person's words. So the stack where a run's tasks begin is remembered: on
+another one a message begins no task if the run was served there, where its tasks begin, since the last message here. Else a person has
+turned to this stack, and its tasks begin here from now on.
 """
 
 from collections import OrderedDict
@@ -31,7 +35,11 @@ class Part:
 
 @dataclass(slots=True)
 class _Elsewhere:
+    """A run beyond this stack. `begins`: where its tasks begin, empty: here; `served`: it was there since the last message here."""
+
     since_s: float = 0.0
+    begins: str = ""
+    served: bool = False
     others: dict[str, int] = field(default_factory=dict)
 
 
@@ -50,10 +58,13 @@ class SharedService(Service):
         self._changed: dict[str, None] = {}
 
     def begin_task(self, run: str, now_s: float) -> None:
+        known = self._known(run)
+        if known.begins and known.served:
+            known.served = False
+            return
         self._bring(run)
         super().begin_task(run, now_s)
-        known = self._known(run)
-        known.since_s = now_s + self.offset_s
+        known.since_s, known.begins = now_s + self.offset_s, ""
         known.others.clear()
         self._changed[run] = None
 
@@ -106,9 +117,10 @@ class SharedService(Service):
             if known.since_s:  # a task of which nothing is known yet is the one that has just been told of
                 super().end(part.run)
                 known.others.clear()
-            known.since_s = part.since_s
+            known.since_s, known.begins = part.since_s, stack
         elif 0 < part.since_s < known.since_s - _SAME_S:
             return
+        known.served = known.served or (stack == known.begins and known.others.get(stack) != part.tokens)
         if stack in known.others or len(known.others) < _MOST_STACKS:
             known.others[stack] = part.tokens
 

@@ -46,6 +46,36 @@ def test_a_new_task_begins_at_nothing_everywhere() -> None:
     assert (one.attained("run"), other.attained("run")) == (5, 5)
 
 
+def test_what_an_earlier_stage_wrote_begins_no_task() -> None:
+    """Planner, writer, planner, writer: each message to the writer looks like a person's words."""
+    planner, writer = SharedService(), SharedService()
+    for goal in range(3):
+        planner.begin_task("run", 100.0 * goal + 10)
+        assert planner.attained("run") == 0
+        for step in range(2):
+            planner.charge("run", 1000, 100.0 * goal + 20 + 10 * step)
+            _exchange(planner, writer)
+            writer.begin_task("run", 100.0 * goal + 25 + 10 * step)
+            writer.charge("run", 10, 100.0 * goal + 26 + 10 * step)
+            _exchange(planner, writer)
+            assert planner.attained("run") == writer.attained("run") == 1010 * (step + 1)
+
+
+def test_a_person_who_turns_to_another_stack_begins_tasks_there() -> None:
+    """From the second message on: the first may be what the other stack wrote."""
+    one, other = SharedService(), SharedService()
+    one.begin_task("run", 10.0)
+    one.charge("run", 1000, 11.0)
+    _exchange(one, other)
+    other.begin_task("run", 20.0)
+    assert other.attained("run") == 1000
+    for now_s in (30.0, 40.0):
+        other.charge("run", 50, now_s - 1)
+        other.begin_task("run", now_s)
+        _exchange(one, other)
+        assert one.attained("run") == other.attained("run") == 0
+
+
 def test_what_is_heard_late_of_an_earlier_task_is_not_counted() -> None:
     one, other = SharedService(), SharedService()
     one.begin_task("run", 10.0)
