@@ -102,7 +102,8 @@ def _program(route: ProgramRoute, program: AgentProgram) -> dict[str, Any]:
     given, identity = program.spec.objective, program.spec.identity
     headers = [header.model_dump(by_alias=True) for header in route.headers]
     data: dict[str, Any] = {
-        "route": {**asdict(route), "headers": headers},
+        # Their order is settled here and Envoy names the program, so their age is of no use.
+        "route": {**asdict(route), "headers": headers, "created": ""},
         "priority": given.priority,
         "max_hold_s": parse_duration(given.max_hold),
     }

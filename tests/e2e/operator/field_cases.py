@@ -28,6 +28,8 @@ SPLIT = frozenset({PREFILL, DECODE})
 PRECISE = frozenset(
     {ENGINE, TOKENIZER, "Service/chat-tokenizer", "NetworkPolicy/chat-engine", "NetworkPolicy/chat-tokenizer"}
 )
+#: What several router pods bring: a way to the one active scheduler, and the right to be it.
+ACTIVE = frozenset({"Service/chat-scheduler", "Role/chat-router", "NetworkPolicy/chat-router"})
 #: What a shared tier brings: engines that know the coordinator, itself, and ways to both.
 LMCACHE = frozenset(
     {
@@ -96,6 +98,15 @@ BASES: dict[str, Callable[[str], list[Manifest]]] = {
     "disaggregated": lambda name: [disaggregated(name)],
     "gateway": _with(aggregated, router={"mode": "Gateway", "gateway": {"parentRefs": [{"name": "edge"}]}}),
     "precise": _with(aggregated, router={"prefixRouting": "Precise"}),
+    "valkey": _with(
+        aggregated,
+        programScheduling={
+            "state": {
+                "backend": "Valkey",
+                "valkey": {"address": "v:6379", "passwordSecretRef": {"name": "s", "key": "k"}},
+            }
+        },
+    ),
     "volume": _source(persistentVolumeClaim={"claimName": "weights"}),
     "oci": _source(oci={"image": "registry.example.com/weights:v1"}),
     "own-model": _with(aggregated, model={**_OWN_MODEL, "profile": {"kvBytesPerToken": 131072}}),
@@ -162,6 +173,8 @@ _CLAIM = "spec.model.source.persistentVolumeClaim"
 _SECRET = {"name": "huggingface", "key": "token"}
 _OBJECTIVE = "InferenceObjective/chat.p-chat"
 _NOTHING: frozenset[str] = frozenset()
+#: What running router pods read while they run: nothing is rolled.
+_LIVE = frozenset({CONFIG})
 
 
 def _parallelism(pool: str, base: str, rolls: frozenset[str], own: str) -> list[Case]:
@@ -173,10 +186,13 @@ def _parallelism(pool: str, base: str, rolls: frozenset[str], own: str) -> list[
     """
     path = f"spec.topology.{pool}"
     at = f"{path}.parallelism"
+    sized = (
+        _NOTHING if pool == "disaggregated.prefill" else _LIVE
+    )  # of the pool that decodes, the scheduler knows the size
     scaled = frozenset({f"Deployment/{own}", f"PodDisruptionBudget/{own}"})
     return [
-        Case(path=f"{at}.tensor", base=base, edits={f"{at}.tensor": 2}, changes=rolls, shows="--tensor-parallel-size=2"),
-        Case(path=f"{at}.pipeline", base=base, edits={f"{at}.pipeline": 2}, changes=rolls, shows="--pipeline-parallel-size=2"),
+        Case(path=f"{at}.tensor", base=base, edits={f"{at}.tensor": 2}, changes=rolls | sized, shows="--tensor-parallel-size=2"),
+        Case(path=f"{at}.pipeline", base=base, edits={f"{at}.pipeline": 2}, changes=rolls | sized, shows="--pipeline-parallel-size=2"),
         Case(path=f"{at}.expert", base=base, edits={f"{at}.expert": "Enabled"}, changes=rolls, shows="--enable-expert-parallel"),
         Case(path=f"{path}.replicas", base=base, edits={f"{path}.replicas": 3}, changes=scaled, shows='"replicas": 3'),
         Case(path=f"{path}.replicas", base=base, edits={f"{path}.replicas": 0}, changes=frozenset({f"Deployment/{own}"}), shows='"replicas": 0', variant="zero"),
@@ -185,7 +201,7 @@ def _parallelism(pool: str, base: str, rolls: frozenset[str], own: str) -> list[
 
 _MODEL = [
     Case(path="spec.model.name", edits={"spec.model.name": "other"}, shows="--served-model-name=other"),
-    Case(path="spec.model.source.huggingFace.repository", edits={"spec.model.source.huggingFace.repository": "Qwen/Qwen3-8B"}, shows="Qwen/Qwen3-8B"),
+    Case(path="spec.model.source.huggingFace.repository", edits={"spec.model.source.huggingFace.repository": "Qwen/Qwen3-8B"}, changes=_LIVE | {ENGINE}, shows="Qwen/Qwen3-8B"),
     Case(path="spec.model.source.huggingFace.revision", edits={"spec.model.source.huggingFace.revision": "abc123"}, shows="--revision=abc123"),
     Case(path="spec.model.source.huggingFace.tokenSecretRef.name", edits={"spec.model.source.huggingFace.tokenSecretRef": _SECRET}, shows='"name": "huggingface"'),
     Case(path="spec.model.source.huggingFace.tokenSecretRef.key", edits={"spec.model.source.huggingFace.tokenSecretRef": _SECRET}, shows='"key": "token"'),
@@ -197,15 +213,15 @@ _MODEL = [
     Case(path="spec.model.contextLength", edits={"spec.model.contextLength": 256}, changes=ROUTER_CONFIG | {ENGINE}, shows="--max-model-len=256", variant="min"),
     Case(path="spec.model.contextLength", edits={"spec.model.contextLength": 16777216}, refused=("ContextTooLong", "spec.model.contextLength: 16777216 tokens are more than the 40960"), variant="max"),
     Case(path="spec.model.profile.kvBytesPerToken", edits={"spec.model.profile.kvBytesPerToken": 1000}, base="own-model", changes=_NOTHING, resolves="kvBytesPerToken"),
-    Case(path="spec.model.profile.kvHeads", edits={"spec.model.profile.kvHeads": 1}, base="own-model-wide", changes=_NOTHING, resolves="kvCapacityTokens"),
-    Case(path="spec.model.profile.weightBytes", edits={"spec.model.profile.weightBytes": "10Gi"}, base="own-model", changes=_NOTHING, resolves="kvCapacityTokens"),
+    Case(path="spec.model.profile.kvHeads", edits={"spec.model.profile.kvHeads": 1}, base="own-model-wide", changes=_LIVE, resolves="kvCapacityTokens"),
+    Case(path="spec.model.profile.weightBytes", edits={"spec.model.profile.weightBytes": "10Gi"}, base="own-model", changes=_LIVE, resolves="kvCapacityTokens"),
     Case(path="spec.model.profile.weightBytes", edits={"spec.model.profile.weightBytes": "999Ti"}, base="own-model", refused=("ModelDoesNotFit", "spec.topology.aggregated"), variant="max"),
 ]  # fmt: skip
 
 _ENGINE = [
-    Case(path="spec.engine.version", edits={"spec.engine.version": "0.33.1"}, resolves="engineVersion"),
+    Case(path="spec.engine.version", edits={"spec.engine.version": "0.33.1"}, changes=_LIVE | {ENGINE}, resolves="engineVersion"),
     Case(path="spec.engine.image", edits={"spec.engine.image": "example.com/vllm:mine", "spec.engine.version": "0.33.0"}, shows="example.com/vllm:mine"),
-    Case(path="spec.engine.args[]", edits={"spec.engine.args": ["--max-num-batched-tokens=4096"]}, shows="--max-num-batched-tokens=4096"),
+    Case(path="spec.engine.args[]", edits={"spec.engine.args": ["--max-num-batched-tokens=4096"]}, changes=_LIVE | {ENGINE}, shows="--max-num-batched-tokens=4096"),
     Case(path="spec.engine.args[]", edits={"spec.engine.args": ["--port=1"]}, refused=("ArgumentOwned", "spec.engine.args[0]: --port"), variant="owned"),
     Case(path="spec.engine.env[].name", edits={"spec.engine.env": [{"name": "EXTRA", "value": "1"}]}, shows='"EXTRA"'),
     Case(path="spec.engine.env[].value", edits={"spec.engine.env": [{"name": "EXTRA", "value": "seen"}]}, shows='"seen"'),
@@ -215,9 +231,9 @@ _ENGINE = [
 ]  # fmt: skip
 
 _ACCELERATOR = [
-    Case(path="spec.accelerator.preset", edits={"spec.accelerator.preset": "nvidia-h100"}, shows="NVIDIA-H100-80GB-HBM3"),
+    Case(path="spec.accelerator.preset", edits={"spec.accelerator.preset": "nvidia-h100"}, changes=_LIVE | {ENGINE}, shows="NVIDIA-H100-80GB-HBM3"),
     Case(path="spec.accelerator.overrides.resourceName", edits={"spec.accelerator.overrides.resourceName": "example.com/gpu"}, shows='"example.com/gpu"'),
-    Case(path="spec.accelerator.overrides.memory", edits={"spec.accelerator.overrides.memory": "96Gi"}, changes=_NOTHING, resolves="kvCapacityTokens"),
+    Case(path="spec.accelerator.overrides.memory", edits={"spec.accelerator.overrides.memory": "96Gi"}, changes=_LIVE, resolves="kvCapacityTokens"),
     Case(path="spec.accelerator.overrides.nodeSelector{}", edits={"spec.accelerator.overrides.nodeSelector": {"pool": "blue"}}, shows='"pool": "blue"'),
     Case(path="spec.accelerator.overrides.nodeSelector{}", edits={"spec.accelerator.overrides.nodeSelector": {}}, hides="NVIDIA-H200", variant="empty"),
     Case(path=f"{_TOLERATIONS}[].key", edits={_TOLERATIONS: [{"key": "dedicated"}]}, shows='"dedicated"'),
@@ -252,10 +268,22 @@ _ROUTER = [
     Case(path="spec.router.endpointPicker.image", edits={"spec.router.endpointPicker.image": "example.com/picker:1"}, changes=frozenset({ROUTER}), shows="example.com/picker:1"),
     Case(path="spec.router.prefixRouting", edits={"spec.router.prefixRouting": "Precise"}, changes=ROUTER_CONFIG | PRECISE, shows="--kv-events-config"),
     Case(path="spec.router.requestTimeout", edits={"spec.router.requestTimeout": "7m"}, changes=ROUTER_CONFIG, shows="420s"),
-    Case(path="spec.router.replicas", edits={"spec.router.replicas": 0}, changes=frozenset({ROUTER}), shows='"replicas": 0', variant="zero"),
-    Case(path="spec.router.replicas", edits={"spec.router.replicas": 16}, refused=("PickerStatePerPod", "spec.router.replicas"), variant="max"),
-    Case(path="spec.router.replicas", edits={"spec.router.replicas": 2}, base="precise", changes=ROUTER_CONFIG | {TOKENIZER, "PodDisruptionBudget/chat-router", "PodDisruptionBudget/chat-tokenizer"}, shows='"replicas": 2'),
+    Case(path="spec.router.replicas", edits={"spec.router.replicas": 0}, changes=_LIVE | {ROUTER}, shows='"replicas": 0', variant="zero"),
+    Case(path="spec.router.replicas", edits={"spec.router.replicas": 16, "spec.programScheduling.mode": "Observe"}, refused=("PickerStatePerPod", "programScheduling.mode: Enforce"), variant="max"),
+    Case(path="spec.router.replicas", edits={"spec.router.replicas": 2}, base="precise", changes=ROUTER_CONFIG | ACTIVE | {TOKENIZER, "PodDisruptionBudget/chat-router", "PodDisruptionBudget/chat-tokenizer"}, shows='"replicas": 2'),
     Case(path="spec.disruption.drainTimeout", edits={"spec.disruption.drainTimeout": "2m"}, changes=ROUTER_CONFIG | {ENGINE}, shows="--shutdown-timeout=120"),
+]  # fmt: skip
+
+_STATE = "spec.programScheduling.state"
+_VALKEY = f"{_STATE}.valkey"
+_SCHEDULING = [
+    Case(path="spec.programScheduling.mode", edits={"spec.programScheduling.mode": "Observe"}, changes=ROUTER_CONFIG, shows="Observe"),
+    Case(path="spec.programScheduling.mode", edits={"spec.programScheduling.mode": "Off"}, changes=ROUTER_CONFIG | {"NetworkPolicy/chat-router", "PodMonitor/chat-router"}, hides="scheduler.json", variant="off"),
+    Case(path=f"{_STATE}.backend", edits={f"{_STATE}.backend": "Valkey", f"{_VALKEY}.address": "v:6379"}, changes=ROUTER_CONFIG, shows="v:6379"),
+    Case(path=f"{_VALKEY}.address", base="valkey", edits={f"{_VALKEY}.address": "w:6379"}, changes=ROUTER_CONFIG, shows="w:6379"),
+    Case(path=f"{_VALKEY}.tls", base="valkey", edits={f"{_VALKEY}.tls": "Enabled"}, changes=ROUTER_CONFIG, shows='tls\\": true'),
+    Case(path=f"{_VALKEY}.passwordSecretRef.name", base="valkey", edits={f"{_VALKEY}.passwordSecretRef.name": "other"}, changes=frozenset({ROUTER}), shows='"name": "other"'),
+    Case(path=f"{_VALKEY}.passwordSecretRef.key", base="valkey", edits={f"{_VALKEY}.passwordSecretRef.key": "pw"}, changes=frozenset({ROUTER}), shows='"key": "pw"'),
 ]  # fmt: skip
 
 _TEMPLATES = [
@@ -264,22 +292,25 @@ _TEMPLATES = [
 ]  # fmt: skip
 
 _PROGRAM = [
-    Case(path="spec.agents[].stackRef.name", base="program", edits={"spec.agents[0].stackRef.name": "nowhere"}, changes=ROUTER_CONFIG | {_OBJECTIVE}, status="no AgenticServingStack named nowhere"),
-    Case(path="spec.match.clients[]", base="program", edits={"spec.match": {"clients": ["Codex"]}}, changes=ROUTER_CONFIG, shows="codex"),
-    Case(path="spec.match.headers[].name", base="program", edits={"spec.match.headers[0].name": "x-team"}, changes=ROUTER_CONFIG, shows="x-team"),
-    Case(path="spec.match.headers[].type", base="program", edits={"spec.match.headers[0].type": "RegularExpression"}, changes=ROUTER_CONFIG, shows="regex: p-"),
-    Case(path="spec.match.headers[].value", base="program", edits={"spec.match.headers[0].value": "another"}, changes=ROUTER_CONFIG, shows="another"),
-    Case(path="spec.match.headers[].value", base="program", edits={"spec.match": UNSET}, changes=ROUTER_CONFIG | {_OBJECTIVE}, hides="x-app", variant="unset"),
-    Case(path="spec.identity.headers.session", base="program", edits={"spec.identity.headers.session": "x-my-run"}, changes=ROUTER_CONFIG, shows="x-my-run"),
-    Case(path="spec.identity.headers.parent", base="identity", edits={"spec.identity.headers.parent": "x-my-parent"}, changes=ROUTER_CONFIG, shows="x-my-parent"),
-    Case(path="spec.objective.completion.target", base="program", edits={"spec.objective.completion.target": "10m"}, changes=_NOTHING, status="P95 of tasks complete within 10m"),
-    Case(path="spec.objective.completion.percentile", base="objective", edits={"spec.objective.completion.percentile": "P99"}, changes=_NOTHING, status="P99 of tasks complete within 5m"),
-    Case(path="spec.objective.completion.unit", base="objective", edits={"spec.objective.completion.unit": "Run"}, changes=_NOTHING, status="P95 of runs complete within 5m"),
-    Case(path="spec.objective.firstTokenAfterTool.target", base="objective", edits={"spec.objective.firstTokenAfterTool.target": "3s"}, changes=_NOTHING, status="P95 of first tokens after a tool come within 3s"),
-    Case(path="spec.objective.firstTokenAfterTool.percentile", base="objective", edits={"spec.objective.firstTokenAfterTool.percentile": "P50"}, changes=_NOTHING, status="P50 of first tokens after a tool come within 2s"),
-    Case(path="spec.objective.priority", base="program", edits={"spec.objective.priority": 5}, changes=frozenset({_OBJECTIVE}), shows='"priority": 5'),
-    Case(path="spec.objective.priority", base="program", edits={"spec.objective.priority": -1000}, changes=frozenset({_OBJECTIVE}), shows='"priority": -1000', variant="min"),
-    Case(path="spec.objective.priority", base="objective", edits={"spec.objective.priority": 0}, changes=frozenset({_OBJECTIVE}), hides='"priority": 3', variant="zero"),
+    Case(path="spec.agents[].stackRef.name", base="program", edits={"spec.agents[0].stackRef.name": "nowhere"}, changes=_LIVE | {_OBJECTIVE}, status="no AgenticServingStack named nowhere"),
+    Case(path="spec.match.clients[]", base="program", edits={"spec.match": {"clients": ["Codex"]}}, changes=_LIVE, shows="codex"),
+    Case(path="spec.match.headers[].name", base="program", edits={"spec.match.headers[0].name": "x-team"}, changes=_LIVE, shows="x-team"),
+    Case(path="spec.match.headers[].type", base="program", edits={"spec.match.headers[0].type": "RegularExpression"}, changes=_LIVE, shows="regex: p-"),
+    Case(path="spec.match.headers[].value", base="program", edits={"spec.match.headers[0].value": "another"}, changes=_LIVE, shows="another"),
+    Case(path="spec.match.headers[].value", base="program", edits={"spec.match": UNSET}, changes=_LIVE | {_OBJECTIVE}, hides="x-app", variant="unset"),
+    Case(path="spec.identity.headers.session", base="program", edits={"spec.identity.headers.session": "x-my-run"}, changes=_LIVE, shows="x-my-run"),
+    Case(path="spec.identity.headers.parent", base="identity", edits={"spec.identity.headers.parent": "x-my-parent"}, changes=_LIVE, shows="x-my-parent"),
+    Case(path="spec.objective.completion.target", base="program", edits={"spec.objective.completion.target": "10m"}, changes=_LIVE, status="P95 of tasks complete within 10m"),
+    Case(path="spec.objective.completion.percentile", base="objective", edits={"spec.objective.completion.percentile": "P99"}, changes=_LIVE, status="P99 of tasks complete within 5m"),
+    Case(path="spec.objective.completion.unit", base="objective", edits={"spec.objective.completion.unit": "Run"}, changes=_LIVE, status="P95 of runs complete within 5m"),
+    Case(path="spec.objective.firstTokenAfterTool.target", base="objective", edits={"spec.objective.firstTokenAfterTool.target": "3s"}, changes=_LIVE, status="P95 of first tokens after a tool come within 3s"),
+    Case(path="spec.objective.firstTokenAfterTool.percentile", base="objective", edits={"spec.objective.firstTokenAfterTool.percentile": "P50"}, changes=_LIVE, status="P50 of first tokens after a tool come within 2s"),
+    Case(path="spec.objective.priority", base="program", edits={"spec.objective.priority": 5}, changes=_LIVE | {_OBJECTIVE}, shows='"priority": 5'),
+    Case(path="spec.objective.priority", base="program", edits={"spec.objective.priority": -1000}, changes=_LIVE | {_OBJECTIVE}, shows='"priority": -1000', variant="min"),
+    Case(path="spec.objective.priority", base="objective", edits={"spec.objective.priority": 0}, changes=_LIVE | {_OBJECTIVE}, hides='"priority": 3', variant="zero"),
+    Case(path="spec.objective.maxHold", base="program", edits={"spec.objective.maxHold": "45s"}, changes=_LIVE, shows='max_hold_s\\": 45.0'),
+    Case(path="spec.objective.maxHold", base="program", edits={"spec.objective.maxHold": "0s"}, changes=_LIVE, shows='max_hold_s\\": 0.0', variant="zero"),
+    Case(path="spec.identity.idleTimeout", base="program", edits={"spec.identity.idleTimeout": "7m"}, changes=_LIVE, shows='idle_s\\": 420.0'),
 ]  # fmt: skip
 
 _POLICY = [
@@ -291,7 +322,15 @@ _POLICY = [
 ]  # fmt: skip
 
 CASES: Mapping[str, list[Case]] = {
-    "AgenticServingStack": [*_MODEL, *_ENGINE, *_ACCELERATOR, *_TOPOLOGY, *_ROUTER, *_TEMPLATES],
+    "AgenticServingStack": [
+        *_MODEL,
+        *_ENGINE,
+        *_ACCELERATOR,
+        *_TOPOLOGY,
+        *_ROUTER,
+        *_SCHEDULING,
+        *_TEMPLATES,
+    ],
     "AgentProgram": _PROGRAM,
     "KVTierPolicy": _POLICY,
 }

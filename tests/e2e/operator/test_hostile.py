@@ -69,7 +69,7 @@ def test_check_22_matches_stay_matches(world: World) -> None:
         world.apply(program(f"p{i}", match={"headers": [{"name": "x-app", "value": text}]}))
     for i in range(len(texts)):
         world.ready(f"p{i}", kinds.PROGRAM)
-    envoy = yaml.safe_load(world.get(kinds.CONFIG_MAP, "chat-router")["data"]["envoy.yaml"])
+    envoy = yaml.safe_load(world.get(kinds.CONFIG_MAP, "chat-router")["data"]["routes.yaml"])
     matched = list(_exact_matches(envoy))
     assert all(matched.count(text) >= 1 for text in texts), matched
 

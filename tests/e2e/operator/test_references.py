@@ -27,7 +27,7 @@ def test_check_02_any_order_ends_the_same(world: World, order: tuple[str, ...]) 
         world.ready(obj["metadata"]["name"], kind)
     children = world.wishes("chat")
     assert "InferenceObjective/chat.coder" in children
-    assert "coder" in children["ConfigMap/chat-router"]["data"]["envoy.yaml"]
+    assert "coder" in children["ConfigMap/chat-router"]["data"]["routes.yaml"]
     assert "OffloadingConnector" in str(children["Deployment/chat-engine"])
     assert world.get(kinds.POLICY, "host")["status"]["attachedStacks"] == ["chat"]
     assert world.get(kinds.STACK, "chat")["status"]["programs"]["attached"] == 1
@@ -108,7 +108,7 @@ def test_a_program_moves_from_one_stack_to_another(world: World) -> None:
         what="the left stack to forget it",
     )
     assert "InferenceObjective/right.roamer" in world.children("right")
-    assert "roamer" not in world.wishes("left")["ConfigMap/left-router"]["data"]["envoy.yaml"]
+    assert "roamer" not in world.wishes("left")["ConfigMap/left-router"]["data"]["routes.yaml"]
 
 
 def test_a_program_of_several_stacks_is_as_ready_as_the_last_of_them(world: World) -> None:
@@ -150,7 +150,7 @@ def test_programs_that_compete_for_requests_are_told(world: World) -> None:
     for name in ("app", "team"):
         world.wait(kinds.PROGRAM, name, reports("Overlapping", "False", "NoOverlap"))
     world.ready("team", kinds.PROGRAM)
-    envoy = world.wishes("chat")["ConfigMap/chat-router"]["data"]["envoy.yaml"]
+    envoy = world.wishes("chat")["ConfigMap/chat-router"]["data"]["routes.yaml"]
     assert envoy.index("program: team") < envoy.index("program: app")
 
 
