@@ -35,7 +35,8 @@ _MAX_CHARS = 400  # of any text from outside
 def explain_run(run_id: str, stack: str | None, svg: Path | None, output: str, **where: Any) -> None:
     """Say what the scheduler did with the run ID, and why: its sessions, turns, holds and decisions.
 
-    ID is the name of a run or of one of its sessions, as `top` shows them, or a part of it that fits one run only.
+    ID is the name of a run or of one of its sessions, as `top` shows them, or a part of a run's name that
+    no other has.
     The scheduler remembers the newest 20,000 turns.
     """
     run = asyncio.run(_run(Where(stack=stack, **where), run_id))

@@ -32,10 +32,10 @@ ROOT = "review/r1"
 
 
 @contextmanager
-def served(app: web.Application) -> Iterator[str]:
+def served(app: web.Application, *, host: str = "127.0.0.1", port: int | None = None) -> Iterator[str]:
     """An application in a thread with a loop of its own, as the command has the test's."""
     loop = asyncio.new_event_loop()
-    server = TestServer(app, loop=loop)
+    server = TestServer(app, loop=loop, host=host, port=port)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
