@@ -105,7 +105,7 @@ class _Process:
             listeners.append(self.spans)
         self.desk = Desk(config, listeners=listeners, service=self.state.service, hint=subset)
         self.desk.on_error(self._listener_failed)
-        self.pods = Pods(cluster, config, self._pods_changed, rng=rng)
+        self.pods = Pods(cluster, config, self._pods_changed, rng=rng, mishap=self.metrics.error)
         self.active = Active(settings, config, cluster, clock, begin=self._begin, end=self._end)
         self.site = Site(
             config=config,

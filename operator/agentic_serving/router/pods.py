@@ -1,7 +1,8 @@
 """The stack's engine pods as the desk sees them: what Kubernetes says of each, and what its engine says."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
+from typing import Any
 
 from agentic_serving import names
 from agentic_serving.cluster import kinds
@@ -29,15 +30,18 @@ def pod_of(obj: Manifest, port: int, sample: Callable[[str], Sample]) -> Pod | N
         name=metadata["name"],
         endpoint=endpoint,
         role=role,  # type: ignore[arg-type] # one of the three
-        ready=any(
-            one.get("type") == "Ready" and one.get("status") == "True"
-            for one in status.get("conditions") or ()
-        ),
-        draining="deletionTimestamp" in metadata,
+        ready=_is(status, "Ready"),
+        draining="deletionTimestamp" in metadata or _is(status, "DisruptionTarget"),
         capacity_tokens=said.capacity_tokens,
         running=said.running,
         waiting=said.waiting,
     )
+
+
+def _is(status: Mapping[str, Any], condition: str) -> bool:
+    """`DisruptionTarget`: an eviction, a preemption or a failing node is about to take the pod (Kubernetes 1.31)."""
+    found = status.get("conditions") or ()
+    return any(one.get("type") == condition and one.get("status") == "True" for one in found)
 
 
 class Pods:
@@ -45,21 +49,31 @@ class Pods:
 
     Args:
         changed: told of all pods whenever something of them is new.
+        mishap: told `pods` or `scrape` when one of them fails once; what was known stays known.
 
     Attributes:
         listed: the cluster was asked once, so that what is not known is not there.
     """
 
     def __init__(
-        self, cluster: Cluster, config: Config, changed: Callable[[list[Pod]], None], *, rng: Random
+        self,
+        cluster: Cluster,
+        config: Config,
+        changed: Callable[[list[Pod]], None],
+        *,
+        rng: Random,
+        mishap: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.listed = False
         self._cluster = cluster
         self._config = config
         self._tell = changed
         self._rng = rng
+        self._mishap = mishap
         self._objects: list[Manifest] = []
-        self.scraper = Scraper(config.engine, self._endpoints, self._changed, rng=rng)
+        self.scraper = Scraper(
+            config.engine, self._endpoints, self._changed, rng=rng, failed=lambda: mishap("scrape")
+        )
 
     @property
     def pods(self) -> list[Pod]:
@@ -70,7 +84,12 @@ class Pods:
         """Until cancelled."""
         selector = ",".join(f"{key}={value}" for key, value in sorted(self._config.pod_labels.items()))
         found = follow(
-            self._cluster, kinds.POD, self._config.namespace, label_selector=selector, rng=self._rng
+            self._cluster,
+            kinds.POD,
+            self._config.namespace,
+            label_selector=selector,
+            rng=self._rng,
+            troubled=lambda _: self._mishap("pods"),
         )
         async for collection in found:
             self._objects = list(collection.values())

@@ -2,7 +2,8 @@
 
 The picker compares addresses before any of its profiles (llm-d-router v0.10.0, `pkg/epp/requestcontrol`): a list without
 prefill pods leaves no prefill pod, and one of which no pod is in the pool is answered with 503. So every role is in it,
-and a pod stands alone for its role only while it is Ready and nobody has begun to take it away.
+and a pod stands alone for its role only while it is Ready and nobody has begun to take it away. It takes an address for what
+stands before the first colon, so of IPv6 addresses none is ever found: they get no hint.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ def subset(target: str, pods: Sequence[Pod]) -> tuple[str, ...]:
         target: the pod's name.
     """
     usable = [pod for pod in pods if pod.ready and not pod.draining and pod.endpoint]
+    if any(pod.endpoint.startswith("[") for pod in usable):
+        return ()
     chosen = next((pod for pod in usable if pod.name == target), None)
     if chosen is None or {pod.role for pod in pods} != {pod.role for pod in usable}:
         return ()

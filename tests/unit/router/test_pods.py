@@ -37,6 +37,12 @@ def manifest(
     }
 
 
+def evicted() -> dict[str, Any]:
+    obj = manifest()
+    obj["status"]["conditions"].append({"type": "DisruptionTarget", "status": "True"})
+    return obj
+
+
 def test_a_pod_is_what_kubernetes_and_its_engine_say() -> None:
     found = pod_of(
         manifest(), 8000, {"10.0.0.1:8000": Sample(running=1, waiting=2, capacity_tokens=3)}.__getitem__
@@ -57,11 +63,19 @@ def test_a_pod_is_what_kubernetes_and_its_engine_say() -> None:
     [
         (manifest(ready="False"), (False, False)),
         (manifest(deletionTimestamp="2026-01-01T00:00:00Z"), (True, True)),
+        (evicted(), (True, True)),
         (manifest(ip=""), None),
         (manifest(role="router"), None),
         ({"metadata": {"name": "bare"}}, None),
     ],
-    ids=["not ready", "deleted", "without an address", "of another role", "without anything"],
+    ids=[
+        "not ready",
+        "deleted",
+        "about to be evicted",
+        "without an address",
+        "of another role",
+        "without anything",
+    ],
 )
 def test_which_pods_are_there(obj: dict[str, Any], expected: tuple[bool, bool] | None) -> None:
     found = pod_of(obj, 8000, lambda _: Sample())

@@ -1,5 +1,6 @@
 """router.scrape: what is read of an engine's page, and how rounds go on whatever engines do."""
 
+import asyncio
 from random import Random
 
 import pytest
@@ -42,7 +43,31 @@ CACHE = 'vllm:cache_config_info{block_size="64",%snum_gpu_blocks="%s"} 1.0'
             ],
             Sample(running=5, waiting=1, capacity_tokens=1_000_000),
         ),
-        ("vLLM", ["vllm:num_requests_running", "vllm:num_requests_running nan", "\x00"], Sample()),
+        (
+            "SGLang",
+            [
+                f'sglang:max_total_num_tokens{{dp_rank="{dp}",tp_rank="{tp}"}} 60000'
+                for dp in "01"
+                for tp in "0123"
+            ]
+            + [
+                'sglang:num_running_reqs{tp_rank="0",priority=""} 8',
+                'sglang:num_running_reqs{tp_rank="0",dp_rank="0",priority=""} 3',
+                'sglang:num_running_reqs{tp_rank="0",dp_rank="0",priority="10"} 2',
+                'sglang:num_running_reqs{tp_rank="0",dp_rank="1",priority=""} 5',
+            ],
+            Sample(running=8, capacity_tokens=120_000),
+        ),
+        (
+            "vLLM",
+            [
+                "\x00",
+                "vllm:num_requests_running",
+                *(f"vllm:num_requests_running {text}" for text in ("nan", "e", "1.2.3", "1e999", "-4", "+-")),
+                CACHE % ("", "9" * 400),
+            ],
+            Sample(),
+        ),
     ],
     ids=[
         "gauges",
@@ -52,6 +77,7 @@ CACHE = 'vllm:cache_config_info{block_size="64",%snum_gpu_blocks="%s"} 1.0'
         "ranks add up",
         "not the longer name",
         "SGLang",
+        "SGLang's ranks that repeat each other, and those that add up",
         "nonsense",
     ],
 )
@@ -61,9 +87,14 @@ def test_pages(engine: str, lines: list[str], expected: Sample) -> None:
 
 async def test_an_engine_that_does_not_answer_keeps_what_it_said(aiohttp_pages: "Pages") -> None:
     changes: list[Sample] = []
+    failures: list[bool] = []
     endpoint = aiohttp_pages.endpoint
     scraper = Scraper(
-        "vLLM", lambda: [endpoint], lambda: changes.append(scraper.sample(endpoint)), rng=Random(1)
+        "vLLM",
+        lambda: [endpoint],
+        lambda: changes.append(scraper.sample(endpoint)),
+        rng=Random(1),
+        failed=lambda: failures.append(True),
     )
     aiohttp_pages.page = "vllm:num_requests_running 3"
     await scraper.once()
@@ -72,7 +103,38 @@ async def test_an_engine_that_does_not_answer_keeps_what_it_said(aiohttp_pages: 
     aiohttp_pages.page = "vllm:num_requests_running 4"
     await scraper.once()
     assert [one.running for one in changes] == [3, 4]
-    assert scraper.failures == 1
+    assert len(failures) == 1
+
+
+async def test_an_engine_that_hangs_delays_no_other(aiohttp_pages: "Pages") -> None:
+    never = asyncio.Event()
+
+    async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await never.wait()
+        finally:
+            writer.close()
+
+    hanging = await asyncio.start_server(hang, "127.0.0.1", 0)
+    host, port = hanging.sockets[0].getsockname()[:2]
+    endpoint = aiohttp_pages.endpoint
+    read: asyncio.Queue[int] = asyncio.Queue()
+    scraper = Scraper(
+        "vLLM",
+        lambda: [f"{host}:{port}", endpoint],
+        lambda: read.put_nowait(scraper.sample(endpoint).running),
+        rng=Random(1),
+    )
+    running = asyncio.create_task(scraper.run())
+    async with asyncio.timeout(4):  # less than the one that hangs is waited for
+        for number in (3, 4):
+            aiohttp_pages.page = f"vllm:num_requests_running {number}"
+            assert await read.get() == number
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    never.set()
+    hanging.close()
+    await hanging.wait_closed()
 
 
 class Pages:

@@ -29,6 +29,7 @@ Q = Pod(name="q", endpoint="10.0.0.6:8000", role="Prefill", ready=True)
         ("d", [D, E, P, replace(Q, draining=True)], (D.endpoint, P.endpoint)),
         ("d", [D, E, replace(P, ready=False)], ()),
         ("d", [D, E], (D.endpoint,)),
+        ("a", [replace(A, endpoint="[fd00::1]:8000"), B], ()),
     ],
     ids=[
         "the one pod that is meant",
@@ -40,6 +41,7 @@ Q = Pod(name="q", endpoint="10.0.0.6:8000", role="Prefill", ready=True)
         "without those of the other role that go",
         "a role without a usable pod: the picker decides",
         "a stack whose prefill pods are not there at all",
+        "IPv6, which the picker cuts at the first colon",
     ],
 )
 def test_rule(target: str, pods: list[Pod], expected: tuple[str, ...]) -> None:
