@@ -172,3 +172,44 @@ def test_what_was_learned_is_known() -> None:
     assert other.rates[PROGRAM].tokens_per_byte == host.rates[PROGRAM].tokens_per_byte
     assert other.scheduler.service.tokens_in(7.0) == host.scheduler.service.tokens_in(7.0) > 0
     other.scheduler.absence.gaps.check()
+
+
+@pytest.mark.parametrize("away_s", [0.0, 5.0, 40.0, 119.0, 500.0])
+def test_what_absent_sessions_need_is_known(away_s: float) -> None:
+    """Of each cache, by how long they have been away; a newcomer finds as much room as before."""
+    replicas = {"r0": 200_000, "r1": 200_000}
+    story, host = Story(), Host(replicas)
+    for i, session in enumerate("abcd"):
+        serve(host, session, story.next(session, 5000 * (i + 1), None), float(i))
+    now_s = 3.0 + away_s
+    host.scheduler.handle(ev.Tick(), now_s)
+    other = handed_over(host, replicas, now_s)
+    needs = [[one.scheduler.residents.needed(replica) for replica in replicas] for one in (host, other)]
+    assert needs[1] == pytest.approx(needs[0], abs=1e-6)
+    assert (sum(needs[0]) > 1) == (away_s < 120)
+    weights = [
+        [one.scheduler.absence.weight(name(session), 7.0) for session in "abcd"] for one in (host, other)
+    ]
+    assert weights[0] == weights[1]
+    assert min(weights[0]) > 0
+
+
+def test_half_of_a_long_prompt_is_recognised() -> None:
+    """Kept boundaries are denser at the end: a cut in the middle loses at most what lies before the next one."""
+    pieces = [("system", 1000), *((f"turn {i}", 500) for i in range(100))]
+    host = Host({"r0": 200_000})
+    serve(host, "a", prompt(pieces), 0.0)
+    other = handed_over(host, {"r0": 200_000}, 1.0)
+    reused = [
+        one.world.make_graph(name("a")).observe(name("a"), prompt([*pieces[:90], ("new", 10)]), 2.0).reused
+        for one in (host, other)
+    ]
+    assert reused[0] == 45_500
+    assert 0.7 * reused[0] <= reused[1] <= reused[0]
+
+
+def test_a_cache_that_is_smaller_than_it_says_is_known() -> None:
+    host = Host({"r0": 100_000})
+    host.scheduler.ledger._replicas["r0"].believe(0.75)
+    other = handed_over(host, {"r0": 100_000}, 0.0)
+    assert other.scheduler.ledger.capacity("r0") == host.scheduler.ledger.capacity("r0") == 75_000
