@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -39,6 +39,8 @@ _LINK = Link(
     max_hold_s=3000.0,
     idle_s=7200.0,
 )
+#: The same while sessions come: nothing waits.
+_OPEN = replace(_LINK, policy=Policy(hold=False))
 _SIZE = EngineSize(cache_tokens=65_536)
 _MIB = 1024 * 1024
 _SIDE_BY_SIDE = 32
@@ -66,9 +68,9 @@ def main() -> None:
     options = _options()
     found = Found()
     with _pool() as pool:
-        with running_chain(pool, _LINK) as chain:
+        with running_chain(pool, _OPEN) as chain:
             asyncio.run(_scheduler(chain, options, found))
-        with running_chain(pool, _LINK) as chain:
+        with running_chain(pool, _OPEN) as chain:
             asyncio.run(_envoy(chain, options, found))
     data = {key: round(value, 2) for key, value in asdict(found).items()}
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +100,7 @@ async def _scheduler(chain: Chain, options: argparse.Namespace, found: Found) ->
             flush=True,
         )
         occupied = await _occupy(envoy)
+        await _holding(chain, envoy)
         waiting = await _hold(envoy, options, found)
         found.rss_held = _rss(scheduler.process.pid)
         print(f"{found.held} held, {found.held_mib:.0f} MiB of bodies, {found.rss_held:.0f} MiB", flush=True)
@@ -149,6 +152,22 @@ async def _occupy(envoy: EnvoySide) -> list[Held]:
     return held
 
 
+async def _holding(chain: Chain, envoy: EnvoySide) -> None:
+    """From now on what does not fit waits: the file changes, and is read again."""
+    chain.configure(_LINK)
+    body = _texts(100_000)(1, 1)
+    for attempt in range(100):
+        own = f"ses_try{attempt}"
+        said, call = await envoy.begin(
+            f"try-{attempt}", {"x-session-id": own, "x-session-affinity": own}, body
+        )
+        if said == "held":
+            return
+        call.leave()
+        await asyncio.sleep(0.2)
+    raise SystemExit("the scheduler holds nothing")
+
+
 async def _hold(envoy: EnvoySide, options: argparse.Namespace, found: Found) -> list[Held]:
     texts = _texts(options.held_kb * 1024)
     waiting: list[Held] = []
@@ -197,7 +216,7 @@ async def _serves(port: int, began_s: float) -> float:
 async def _envoy(chain: Chain, options: argparse.Namespace, found: Found) -> None:
     """Turns of a real client, held behind a real Envoy: the two first ones keep both engines busy."""
     router = chain.routers[0]
-    text = _texts(options.envoy_kb * 1024)
+    text, large = _texts(options.envoy_kb * 1024), _texts(100 * 1024)
     found.envoy_rss_idle = _rss(router.envoy.pid)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http:
@@ -205,8 +224,12 @@ async def _envoy(chain: Chain, options: argparse.Namespace, found: Found) -> Non
         for number in range(options.envoy_held + 2):
             own = f"ses_{number}"
             headers = {"x-session-id": own, "x-session-affinity": own, "content-type": "application/json"}
-            body = text(number, 0)
+            body = large(number, 0) if number < 2 else text(number, 0)
             tasks.append(asyncio.create_task(_post(http, f"{router.url}/v1/chat/completions", headers, body)))
+            if number == 1:  # both engines are busy; from now on turns wait
+                await asyncio.sleep(2)
+                chain.configure(_LINK)
+                await asyncio.sleep(5)
             if number % 8 == 7:
                 await asyncio.sleep(0.05)
         await asyncio.sleep(5)
@@ -248,7 +271,9 @@ def _texts(n_bytes: int) -> Callable[[int, int], bytes]:
             role = "assistant" if index % 2 else "user"
             messages.append({"role": role, "content": " ".join(own.choices(words, k=n_bytes // 80))})
         messages.append({"role": "user", "content": f"go on with {run} {session}"})
-        return json.dumps({"model": "tiny", "max_tokens": 1000, "messages": messages}).encode()
+        return json.dumps(
+            {"model": "tiny", "max_tokens": 8000, "ignore_eos": True, "messages": messages}
+        ).encode()
 
     return make
 

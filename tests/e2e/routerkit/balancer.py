@@ -42,14 +42,19 @@ class Balancer:
         self._open.add(task)
         task.add_done_callback(self._open.discard)
         ports = list(self._ports.values())
+        writers = [writer]
         try:
-            far_reader, far_writer = await asyncio.open_connection(
-                "127.0.0.1", ports[next(self._turn) % len(ports)]
-            )
+            port = ports[next(self._turn) % len(ports)]
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+            writers.append(far_writer)
+            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
         except OSError:
-            writer.close()
-            return
-        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer), return_exceptions=True)
+            pass  # the pod is gone: so is the connection
+        finally:
+            for one in writers:
+                one.close()
+                with contextlib.suppress(OSError):
+                    await one.wait_closed()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
