@@ -5,7 +5,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentic_serving.cli.run_svg import drawn
@@ -54,6 +54,7 @@ def test_ticks_are_round_and_not_within_a_fold() -> None:
     assert 3 <= len(found) <= 12
 
 
+@settings(deadline=None)
 @given(SPANS, st.lists(st.floats(-10, 2e5), min_size=2, max_size=10))
 def test_time_never_runs_back_and_stays_on_the_paper(
     spans: list[tuple[float, float]], times: list[float]
@@ -81,6 +82,7 @@ def test_a_fork_is_a_line_from_the_parents_row() -> None:
     assert len(upright) == 1
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=60))
 def test_any_name_gives_a_well_formed_picture(name: str) -> None:
     picture = drawn(

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentic_serving.router.history import History
@@ -179,6 +179,7 @@ def test_a_sentence_and_the_decisions_of_a_turn_are_bounded() -> None:
     assert len(decisions[0]["because"]) == 300
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), max_size=60))
 def test_it_never_keeps_more_than_its_bound(turns: list[tuple[int, int]]) -> None:
     """Sessions wander between runs as they please."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentic_serving.router.report import WINDOW_S, Report, percentiles
@@ -29,6 +29,7 @@ def test_percentiles_by_nearest_rank(values: list[float], expected: dict[str, fl
     assert percentiles(values) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1))
 def test_percentiles_are_values_and_in_order(values: list[float]) -> None:
     found = percentiles(values)
