@@ -39,7 +39,8 @@ class Draft:
         return {
             "apiVersion": self.inputs.release.config_api_version,
             "kind": "EndpointPickerConfig",
-            "featureGates": ["flowControl"] if self.inputs.queueing else [],  # off in every release unless it is named
+            # Off in every release unless it is named.
+            "featureGates": ["flowControl"] if self.inputs.queueing else [],
             "plugins": self.plugins,
             "schedulingProfiles": self.profiles,
             **self.sections,
