@@ -11,11 +11,11 @@ from random import Random
 
 import pytest
 
+from agentic_serving import logs
 from agentic_serving.clock import ManualClock, SystemClock
 from agentic_serving.cluster import kinds
 from agentic_serving.cluster.fake import FakeCluster
 from agentic_serving.cluster.port import Manifest
-from agentic_serving.controller import logs
 from agentic_serving.controller.health import Health, Server, Vitals
 from agentic_serving.controller.main import run
 from agentic_serving.controller.metrics import Metrics, WatchedCondition
