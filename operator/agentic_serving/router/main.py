@@ -41,7 +41,8 @@ __all__ = ["run"]
 _log = logging.getLogger(__name__)
 
 #: Objects made since the last look before the youngest are looked at, and how often the next older ones are. Never all of
-#: them: with 100,000 sessions one look at everything stops the process for seconds, and cycles hardly arise.
+#: them: with 2.4 million containers, as of some 100,000 sessions, one look at everything takes 0.5 s of CPU in which no
+#: call is answered; at 50,000 young ones 1.4 ms, at 50 times as many 145 ms (CPython 3.11, one run). Cycles hardly arise.
 _GC = (50_000, 50, 1_000_000)
 
 
