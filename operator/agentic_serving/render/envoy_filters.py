@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from agentic_serving.render.envoy_first_token import first_token_filter
 from agentic_serving.render.envoy_routes import MUTATION_FILTER, PROGRAM_METADATA
 from agentic_serving.render.envoy_scheduler import scheduler_filter
 from agentic_serving.render.releases import Headers
@@ -32,7 +33,7 @@ USAGE_PATHS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 def http_filters(timeout: str, *, scheduler: bool) -> list[dict[str, Any]]:
     """All filters before the router filter, in order. `timeout`: how long the picker may queue a request."""
-    first = [scheduler_filter()] if scheduler else []
+    first = [first_token_filter(), scheduler_filter()] if scheduler else []
     return [_program(), *first, _picker(timeout), _usage_json(), _usage_sse()]
 
 

@@ -53,7 +53,7 @@ _WITHOUT_BODY = ProcessingMode(
     request_header_mode=ProcessingMode.SEND,
     request_body_mode=ProcessingMode.NONE,
     request_trailer_mode=ProcessingMode.SKIP,
-    response_header_mode=ProcessingMode.SEND,
+    response_header_mode=ProcessingMode.SKIP,
     response_body_mode=ProcessingMode.NONE,
     response_trailer_mode=ProcessingMode.SEND,
 )

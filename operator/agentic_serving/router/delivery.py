@@ -106,6 +106,10 @@ class Delivery:
         if call_id in self._open:
             self._tell("desk", lambda now_s: self.host.began(call_id, status, endpoint, now_s))
 
+    def first_token(self, call_id: str) -> None:
+        if call_id in self._open:
+            self._tell("desk", lambda now_s: self.host.first_token(call_id, now_s))
+
     def closed(self, call_id: str) -> None:
         """The call's stream has ended; told to the host once."""
         if self._open.pop(call_id, None) is not None:

@@ -95,7 +95,7 @@ async def serve(
     delivery = Delivery(host=host, clock=clock, mishaps=Mishaps(clock=clock, count=count_mishap))
     log = AccessLog(hear=delivery.usage, mishap=delivery.mishaps.add, destination=destination_header)
     server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers((_processor(Processor(delivery)), _access_log(log)))
+    server.add_generic_rpc_handlers((_processor(Processor(delivery)), _access_log(log), _turns(delivery)))
     health_servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     bound = server.add_insecure_port(f"{address}:{port}")
@@ -124,3 +124,14 @@ def _access_log(log: AccessLog) -> grpc.GenericRpcHandler:
     )
     service = "envoy.service.accesslog.v3.AccessLogService"
     return grpc.method_handlers_generic_handler(service, {"StreamAccessLogs": handler})
+
+
+def _turns(delivery: Delivery) -> grpc.GenericRpcHandler:
+    """What Envoy tells by a script of its own (`render/envoy_first_token.py`). The message is the call's id as text."""
+
+    async def first_token(call_id: bytes, _context: object) -> bytes:
+        delivery.first_token(call_id.decode("latin-1"))
+        return b""
+
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(first_token)
+    return grpc.method_handlers_generic_handler("agentic_serving.v1.Turns", {"FirstToken": handler})

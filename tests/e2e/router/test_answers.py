@@ -27,9 +27,6 @@ def pool() -> Iterator[EnginePool]:
         yield found
 
 
-@pytest.mark.xfail(
-    reason="the scheduler's filter waits at response headers: envoy_scheduler.py, response_header_mode"
-)
 @pytest.mark.parametrize("mode", ["Observe", "Enforce"])
 async def test_no_answer_is_lost(pool: EnginePool, mode: str) -> None:
     """A filter that waits while the picker's passes pieces on would lose them: status 200, and nothing in it."""

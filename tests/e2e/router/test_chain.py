@@ -1,11 +1,13 @@
 """The scheduler in Envoy's chain: what it is told of each call, and what of its words reaches the engine."""
 
+import json
 from typing import Any
 
 import pytest
 
 from agentic_serving.api.matching import PROGRAM_HEADER
 from tests.e2e.router.conftest import Chain
+from tests.e2e.routerkit.upstream import PAUSE
 
 CLAUDE = ("X-Claude-Code-Session-Id", "c-1")
 APIS = ["/v1/chat/completions", "/v1/responses", "/v1/messages"]
@@ -16,20 +18,33 @@ APIS = ["/v1/chat/completions", "/v1/responses", "/v1/messages"]
 def test_the_scheduler_hears_of_a_call_from_its_body_to_its_usage(
     calm: Chain, path: str, stream: bool
 ) -> None:
-    answer = calm.envoy.post(
-        [CLAUDE], path=f"{path}?a=b", body={"model": "m", "stream": stream, "messages": []}
-    )
+    body = {"model": "m", "stream": stream, "messages": []}
+    answer = calm.envoy.post([CLAUDE, (PAUSE, "0.1")], path=f"{path}?a=b", body=body)
     assert answer.code == 200
     arrived = calm.heard(answer, "arrive")
     assert (arrived["path"], arrived["complete"]) == (f"{path}?a=b", True)
     assert arrived["n_bytes"] == answer.arrived["n_bytes"]
-    began = calm.heard(answer, "began")
-    assert (began["status"], began["endpoint"]) == (200, calm.echo.endpoint)
     calm.heard(answer, "closed")
     usage = calm.heard(answer, "usage")
     tokens = {key: usage[key] for key in ("prompt_tokens", "cached_tokens", "output_tokens")}
     assert tokens == {"prompt_tokens": 11, "cached_tokens": 5, "output_tokens": 7}
     assert (usage["endpoint"], usage["status"], usage["aborted"]) == (calm.echo.endpoint, 200, False)
+    (call_id,) = answer.header("x-request-id")
+    order = [event["event"] for event in calm.scheduler.of(call_id) if event["event"] != "usage"]
+    assert order == ["arrive", *(["first_token"] if stream else []), "closed"]
+
+
+def test_events_that_say_nothing_yet_are_no_token(calm: Chain) -> None:
+    """The Responses API begins with `response.created`, which engines send before the prompt is computed."""
+    body = json.dumps({"model": "m", "stream": True, "input": "hi"})
+    with calm.envoy.connected() as connection:
+        connection.request("POST", "/v1/responses", body, {"x-tag": "created", PAUSE: "0.3"})
+        response = connection.getresponse()
+        assert b"response.created" in response.readline()
+        call_id = calm.scheduler.tagged("created")
+        assert calm.scheduler.of(call_id, "first_token") == []
+        calm.scheduler.awaited(call_id, "first_token")
+        assert b"response.output_text.delta" in response.read()
 
 
 @pytest.mark.parametrize(
@@ -79,9 +94,10 @@ def test_a_request_without_a_body_is_a_call_too(calm: Chain) -> None:
     calm.heard(answer, "closed")
 
 
-@pytest.mark.parametrize("where", ["arrive", "began", "closed", "usage"])
+@pytest.mark.parametrize("where", ["arrive", "first_token", "closed", "usage"])
 def test_an_exception_of_the_scheduler_fails_no_request(calm: Chain, where: str) -> None:
-    answer = calm.envoy.post([("x-test-raise", where)])
+    body = {"model": "m", "stream": True, "messages": []}
+    answer = calm.envoy.post([("x-test-raise", where), (PAUSE, "0.1")], body=body)
     assert answer.code == 200
-    for event in ("began", "closed", "usage"):
+    for event in ("first_token", "closed", "usage"):
         calm.heard(answer, event)

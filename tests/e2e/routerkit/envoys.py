@@ -40,7 +40,8 @@ class Answer:
     @property
     def arrived(self) -> dict[str, Any]:
         text = self.body.decode()
-        document: dict[str, Any] = json.loads(text.split("data: ")[1] if text.startswith("data: ") else text)
+        first = text.partition("data: ")[2] if text.startswith(("data: ", "event: ")) else text
+        document: dict[str, Any] = json.JSONDecoder().raw_decode(first)[0]
         return document
 
     def header(self, name: str) -> list[str]:

@@ -5,7 +5,7 @@
 - `x-test-hold-s`: hold for so long; `x-test-hold`: hold until a call with `x-test-let-go` and the same value arrives
 - `x-test-endpoints`: the subset hint; `x-test-refuse`: answer with that status
 - `x-test-set`: `name=value`, a header to set; `x-test-body`: a body to put in its place
-- `x-test-raise`: fail with an exception in this method: arrive, began, closed or usage
+- `x-test-raise`: fail with an exception in this method of the host
 """
 
 import asyncio
@@ -77,6 +77,11 @@ class ScriptedHost:
     def began(self, call_id: str, status: int, endpoint: str, now_s: float) -> Sequence[Word]:
         say("began", call_id, status=status, endpoint=endpoint)
         self._fail(call_id, "began")
+        return []
+
+    def first_token(self, call_id: str, now_s: float) -> Sequence[Word]:
+        say("first_token", call_id)
+        self._fail(call_id, "first_token")
         return []
 
     def closed(self, call_id: str, now_s: float) -> Sequence[Word]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-__all__ = ["DELAY", "Echo", "echo"]
+__all__ = ["DELAY", "PAUSE", "Echo", "echo"]
 
 #: What the pickers scrape (llm-d-router v0.10.0, extractor/metrics/factories.go): an idle engine of 1,000 blocks of 16.
 METRICS = """\
@@ -25,6 +25,8 @@ MESSAGES_USAGE = {"input_tokens": 11, "output_tokens": 7, "cache_read_input_toke
 
 #: A request with this header is answered after so many seconds.
 DELAY = "x-echo-delay-s"
+#: A stream with this header pauses for so many seconds after its headers and after each event.
+PAUSE = "x-echo-pause-s"
 
 
 class Echo(ThreadingHTTPServer):
@@ -75,17 +77,21 @@ class _Handler(BaseHTTPRequestHandler):
             "served_by": self.server.endpoint,  # type: ignore[attr-defined]  # the server is an Echo
         }
         if b'"stream": true' in body:
-            events = "".join(f"data: {json.dumps(event)}\n\n" for event in _events(self.path, arrived))
-            self._answer("text/event-stream", f"{events}data: [DONE]\n\n".encode())
+            named = "responses" in self.path
+            events = [_event(event, named=named) for event in _events(self.path, arrived)]
+            self._answer("text/event-stream", *events, b"data: [DONE]\n\n")
         else:
             self._answer("application/json", json.dumps({**arrived, "usage": _usage(self.path)}).encode())
 
-    def _answer(self, content_type: str, body: bytes) -> None:
+    def _answer(self, content_type: str, *pieces: bytes) -> None:
+        pause_s = float(self.headers.get(PAUSE, 0))
         self.send_response(200)
         self.send_header("content-type", content_type)
-        self.send_header("content-length", str(len(body)))
+        self.send_header("content-length", str(sum(map(len, pieces))))
         self.end_headers()
-        self.wfile.write(body)
+        for piece in pieces if pause_s else [b"".join(pieces)]:
+            time.sleep(pause_s)
+            self.wfile.write(piece)
 
     def log_message(self, *args: object) -> None:
         """Quiet: the answer says everything."""
@@ -97,6 +103,12 @@ def _usage(path: str) -> dict[str, Any]:
     return RESPONSES_USAGE if "/responses" in path else CHAT_USAGE
 
 
+def _event(event: dict[str, Any], *, named: bool) -> bytes:
+    """Only the Responses API names its events outside of their data too."""
+    name = f"event: {event['type']}\n" if named else ""
+    return f"{name}data: {json.dumps(event)}\n\n".encode()
+
+
 def _events(path: str, arrived: dict[str, Any]) -> list[dict[str, Any]]:
     """A stream of the API at this path: where each puts its usage."""
     if "/messages" in path:
@@ -105,7 +117,8 @@ def _events(path: str, arrived: dict[str, Any]) -> list[dict[str, Any]]:
         return [start, {"type": "message_delta", "usage": {"output_tokens": 7}}]
     if "/responses" in path:
         completed = {"type": "response.completed", "response": {"usage": RESPONSES_USAGE}}
-        return [{**arrived, "type": "response.created", "response": {"usage": None}}, completed]
+        created = {**arrived, "type": "response.created", "response": {"usage": None}}
+        return [created, {"type": "response.output_text.delta", "delta": "hi"}, completed]
     return [{**arrived, "usage": None}, {"choices": [], "usage": CHAT_USAGE}]
 
 
