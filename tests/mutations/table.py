@@ -233,8 +233,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         check=17,
         what="the router's configuration hash covers metadata, so an upgrade that adds a label restarts every router",
         file="render/router.py",
-        find='canonical_hash(config.body["data"])',
-        replace="canonical_hash(config.body)",
+        find="canonical_hash(_read_once(basis, config))",
+        replace='canonical_hash([_read_once(basis, config), config.body["metadata"]])',
         tests=("tests/unit/render/test_template_hashes.py::test_check_17_an_upgrade_restarts_no_pods",),
     ),
     Mutation(

@@ -121,7 +121,10 @@ def test_what_is_asked_of_the_columns_and_names() -> None:
     }
     assert by_kind == {
         "AgenticServingStack": (["Ready", "Reason", "Model", "Preset", "Replicas", "Age"], "astack"),
-        "AgentProgram": (["Ready", "Reason", "SLOMet", "P95", "Attained", "Stack", "Priority", "Age"], "aprog"),
+        "AgentProgram": (
+            ["Ready", "Reason", "SLOMet", "P95", "Attained", "Stack", "Priority", "Age"],
+            "aprog",
+        ),
         "KVTierPolicy": (["Ready", "Reason", "Enforced", "Stacks", "Age"], "kvtp"),
     }
 
