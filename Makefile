@@ -73,6 +73,8 @@ $(VENV)/ready:
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	@$(PY) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print("\n".join(p["dependencies"] + sum(p["optional-dependencies"].values(), [])))' > $(VENV)/requirements.txt
 	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -r $(VENV)/requirements.txt
+	@# xds-protos brings old files of its own for some of these; whichever is installed last wins, and spans need the new ones.
+	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-deps --force-reinstall opentelemetry-proto
 	@touch $@
 
 .PHONY: tools

@@ -1,5 +1,6 @@
 """OpenTelemetry spans, off unless the standard variables name a collector. The library is imported only then."""
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Protocol
@@ -9,6 +10,7 @@ from agentic_serving.router.config import Config
 
 __all__ = ["Spans", "spans_from_env"]
 
+_log = logging.getLogger(__name__)
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
@@ -25,11 +27,12 @@ def spans_from_env(environ: Mapping[str, str], config: Config) -> Spans | None:
     wanted = any(environ.get(name) for name in _ENDPOINTS)
     if not wanted or environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    try:  # together 0.2 s to import: not where nobody wants them
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    from agentic_serving.router.tracing import (
-        Tracing,
-    )  # together 0.2 s to import: not where nobody wants them
-
+        from agentic_serving.router.tracing import Tracing
+    except ImportError as error:
+        _log.error("no spans: %s. Install opentelemetry-proto again: xds-protos has written over it", error)
+        return None
     epoch_ns = time.time_ns() - time.monotonic_ns()
     return Tracing(config, OTLPSpanExporter(), epoch_ns=epoch_ns)
