@@ -26,7 +26,12 @@ class _Goal:
 
 
 def tell_objective(draft: Draft, program: AgentProgram, seen: Seen) -> None:
-    """Everything that rests on measurement; each stack with its view and its scheduler's last report."""
+    """Everything that rests on measurement; each stack with its view and its scheduler's last report.
+
+    Nothing before all were asked: what was said before the operator started stays, as a restart is no news.
+    """
+    if any(report is None and view.scheduling != "Off" for view, report in seen.values()):
+        return
     name = program.metadata.name
     figures = {
         stack: report.programs[name]
@@ -70,9 +75,7 @@ def _signals(draft: Draft, seen: Seen) -> None:
         if view.scheduling == "Off":
             holds, reason = None, Reason.SCHEDULING_OFF
             message = f"programScheduling.mode of stack {stack.name} is Off, so nothing measures"
-        elif report is None:
-            holds, reason, message = None, Reason.PENDING, f"stack {stack.name} has not been asked yet"
-        elif report.holds is not True:
+        elif report is not None and report.holds is not True:
             holds, reason, message = report.holds, report.reason, f"stack {stack.name}: {report.message}"
         if holds is not True:
             break

@@ -29,7 +29,7 @@ def test_check_02_any_order_ends_the_same(world: World, order: tuple[str, ...]) 
     assert "InferenceObjective/chat.coder" in children
     assert "coder" in children["ConfigMap/chat-router"]["data"]["routes.yaml"]
     assert "OffloadingConnector" in str(children["Deployment/chat-engine"])
-    assert world.get(kinds.POLICY, "host")["status"]["attachedStacks"] == ["chat"]
+    world.wait(kinds.POLICY, "host", lambda o: o["status"].get("attachedStacks") == ["chat"])
     assert world.get(kinds.STACK, "chat")["status"]["programs"]["attached"] == 1
 
 

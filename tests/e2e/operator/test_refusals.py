@@ -107,7 +107,7 @@ REFUSALS = [
     ),
     Refusal(
         name="two-routers-that-do-not-share",
-        edits={"spec.router.replicas": 2},
+        edits={"spec.router.replicas": 2, "spec.programScheduling": {"mode": "Off"}},
         reason="PickerStatePerPod",
         says=("spec.router.replicas", "prefixRouting: Precise"),
     ),

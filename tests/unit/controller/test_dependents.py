@@ -118,7 +118,7 @@ async def test_a_program_is_ready_only_while_the_router_is() -> None:
     await world.ready()
     await world.settle(5)
     assert world.condition(kinds.PROGRAM, "coding", "Ready") == ("True", "Ready")
-    assert world.condition(kinds.PROGRAM, "coding", "SLOMet") == ("Unknown", "NotMeasured")
+    assert world.condition(kinds.PROGRAM, "coding", "SLOMet") == ("Unknown", "Pending")
     world.edit(kinds.DEPLOYMENT, "chat-router", lambda o: o["status"].pop("readyReplicas"))
     await world.settle(5)
     assert world.condition(kinds.PROGRAM, "coding", "Ready") == ("False", "RouterUnavailable")

@@ -153,7 +153,7 @@ TARGET = {"completion": {"percentile": "P95", "target": "5m"}}
 
 async def test_figures_reach_the_program() -> None:
     world = await world_with(Said(chat=report(attainment_percent=97.2)), coding(**TARGET), stack())
-    assert world.condition(kinds.PROGRAM, "coding", "SLOMet") == ("Unknown", "NotMeasured")
+    assert world.condition(kinds.PROGRAM, "coding", "SLOMet") == ("Unknown", "Pending")
     await look(world)
     status = world.get(kinds.PROGRAM, "coding")["status"]
     assert status["completion"] == {"p50": "12s", "p95": "1m23s", "p99": "14m"}
