@@ -1,0 +1,80 @@
+"""router.access_log: what an entry of Envoy's log says of a call."""
+
+import pytest
+from envoy.data.accesslog.v3.accesslog_pb2 import HTTPAccessLogEntry
+from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
+from google.protobuf.json_format import ParseDict
+
+from agentic_serving.render.envoy_filters import USAGE_METADATA as RENDERED
+from agentic_serving.router.access_log import USAGE_METADATA, usage_of, usages
+from agentic_serving.router.words import Usage
+
+DESTINATION = "x-gateway-destination-endpoint"
+POD = {"socket_address": {"address": "10.0.0.7", "port_value": 8000}}
+
+
+def entry(*, code: int = 200, header: bool = False, **common: object) -> HTTPAccessLogEntry:
+    headers = {DESTINATION: "10.0.0.8:8000,10.0.0.9:8000"} if header else {}
+    written = {
+        "common_properties": common,
+        "request": {"request_id": "c", "request_headers": headers},
+        "response": {"response_code": code},
+    }
+    return ParseDict(written, HTTPAccessLogEntry())
+
+
+def tokens(**fields: object) -> dict[str, object]:
+    return {"filter_metadata": {USAGE_METADATA: fields}}
+
+
+@pytest.mark.parametrize(
+    ("found", "usage"),
+    [
+        pytest.param(
+            entry(upstream_remote_address=POD, metadata=tokens(prompt_tokens=11, completion_tokens=7, cached_tokens=5)),
+            Usage(call_id="c", endpoint="10.0.0.7:8000", status=200, prompt_tokens=11, cached_tokens=5, output_tokens=7),
+            id="answered",
+        ),
+        pytest.param(entry(upstream_remote_address=POD), Usage(call_id="c", endpoint="10.0.0.7:8000", status=200), id="no-usage"),
+        pytest.param(entry(header=True), Usage(call_id="c", endpoint="10.0.0.8:8000", status=200), id="only-the-pickers-word"),
+        pytest.param(
+            entry(upstream_remote_address=POD, header=True),
+            Usage(call_id="c", endpoint="10.0.0.7:8000", status=200),
+            id="who-answered-counts",
+        ),
+        pytest.param(
+            entry(upstream_remote_address={"socket_address": {"address": "fd00::7", "port_value": 8000}}),
+            Usage(call_id="c", endpoint="[fd00::7]:8000", status=200),
+            id="version-6",
+        ),
+        pytest.param(
+            entry(code=0, response_flags={"downstream_connection_termination": True}),
+            Usage(call_id="c", aborted=True),
+            id="client-left",
+        ),
+        pytest.param(
+            entry(upstream_remote_address=POD, response_flags={"upstream_connection_termination": True}),
+            Usage(call_id="c", endpoint="10.0.0.7:8000", status=200, aborted=True),
+            id="engine-died",
+        ),
+        pytest.param(
+            entry(code=503, response_flags={"no_healthy_upstream": True}), Usage(call_id="c", status=503), id="refused"
+        ),
+        *(
+            pytest.param(entry(metadata=tokens(prompt_tokens=odd)), Usage(call_id="c", status=200), id=f"odd-{odd}")
+            for odd in (-1, "11", None, True, [], 1e300)
+        ),
+    ],
+)  # fmt: skip
+def test_an_entry_says(found: HTTPAccessLogEntry, usage: Usage) -> None:
+    assert usage_of(found, DESTINATION) == usage
+
+
+def test_entries_without_an_id_are_of_no_call() -> None:
+    message = StreamAccessLogsMessage()
+    message.http_logs.log_entry.extend([HTTPAccessLogEntry(), entry()])
+    assert [usage.call_id for usage in usages(message, DESTINATION)] == ["c"]
+
+
+def test_usage_is_read_where_the_filters_write_it() -> None:
+    assert USAGE_METADATA == RENDERED
