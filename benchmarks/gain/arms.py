@@ -33,21 +33,7 @@ def link_of(arm: str, release: str, scaling: Scaling) -> Link:
     return replace(
         _LINKS[arm],
         release=release,
-        policy=_policy(scaling),
+        policy=Policy().scaled(scaling.gaps, 1 / scaling.tokens),
         max_hold_s=_LONG_HOLD_S.get(arm, _MAX_HOLD_S) * scaling.gaps,
         idle_s=_IDLE_S * scaling.gaps,
-    )
-
-
-def _policy(scaling: Scaling) -> Policy:
-    usual = Policy()
-    return replace(
-        usual,
-        return_within_s=usual.return_within_s * scaling.gaps,
-        keep_s=usual.keep_s * scaling.gaps,
-        overflow_queue_s=usual.overflow_queue_s * scaling.gaps,
-        budget_cap_s=usual.budget_cap_s * scaling.gaps,
-        small_tokens=usual.small_tokens // scaling.tokens,
-        prefill_tokens=usual.prefill_tokens // scaling.tokens,
-        shared_tokens=usual.shared_tokens // scaling.tokens,
     )

@@ -5,27 +5,50 @@ Exit codes: 0 all is well; 1 the objects have errors (`render`, `validate`, `exp
 """
 
 import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
 
 import click
 
 from agentic_serving import __version__
-from agentic_serving.cli.diff import diff
-from agentic_serving.cli.explain import explain
-from agentic_serving.cli.fleetplan import plan
-from agentic_serving.cli.model import model
-from agentic_serving.cli.operator import operator
-from agentic_serving.cli.render import render_command
-from agentic_serving.cli.replay import replay
-from agentic_serving.cli.scheduler import scheduler
-from agentic_serving.cli.simulate import simulate
-from agentic_serving.cli.top import top
-from agentic_serving.cli.validate import validate
 from agentic_serving.errors import AgenticServingError
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
+
+#: Where each command is. Only the one that runs is imported: all together take longer than a scheduler may take to start.
+COMMANDS: Mapping[str, str] = {
+    "diff": "diff:diff",
+    "explain": "explain:explain",
+    "model": "model:model",
+    "operator": "operator:operator",
+    "plan": "fleetplan:plan",
+    "render": "render:render_command",
+    "replay": "replay:replay",
+    "scheduler": "scheduler:scheduler",
+    "simulate": "simulate:simulate",
+    "top": "top:top",
+    "validate": "validate:validate",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Commands(click.Group):
+    """Commands by name, imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click asks
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        module, _, name = COMMANDS.get(cmd_name, "").partition(":")
+        if not module:
+            return None
+        found: Any = getattr(import_module(f"agentic_serving.cli.{module}"), name)
+        return found if isinstance(found, click.Command) else None
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="agentic-serving")
 def cli() -> None:
     """Serve LLM agents on Kubernetes: see, check and compare what the operator makes of your objects.
@@ -33,22 +56,6 @@ def cli() -> None:
     PATHS are files, folders (read recursively) or - for standard input, in YAML or JSON. Only `diff`, `top`,
     `explain run` and `operator` need a cluster; nothing needs a GPU.
     """
-
-
-for command in (
-    render_command,
-    validate,
-    explain,
-    diff,
-    model,
-    replay,
-    simulate,
-    plan,
-    operator,
-    scheduler,
-    top,
-):
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
 of a range within which completion changes by less than 3 % (docs/scheduling.md has the curves).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agentic_serving.errors import InvalidInput
 
@@ -66,6 +66,19 @@ class Policy:
             small_tokens=step_tokens,
             prefill_tokens=2 * step_tokens,
             shared_tokens=max(1, step_tokens // 4),
+        )
+
+    def scaled(self, seconds: float, tokens: float = 1.0) -> "Policy":
+        """For programs whose times and prompts are so many times those that the defaults are for: traces at a fraction of their size."""
+        return replace(
+            self,
+            return_within_s=self.return_within_s * seconds,
+            keep_s=self.keep_s * seconds,
+            overflow_queue_s=self.overflow_queue_s * seconds,
+            budget_cap_s=self.budget_cap_s * seconds,
+            small_tokens=max(1, round(self.small_tokens * tokens)),
+            prefill_tokens=max(1, round(self.prefill_tokens * tokens)),
+            shared_tokens=max(1, round(self.shared_tokens * tokens)),
         )
 
     def __post_init__(self) -> None:

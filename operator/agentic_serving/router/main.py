@@ -1,6 +1,6 @@
 """The scheduler as a process: what is made of what, and in which order it starts and stops.
 
-It serves before it knows the cluster: until pods are known every call goes at once. SIGTERM lets all held calls go, so
+It serves before it knows the cluster, and before it has imported its client: until pods are known every call goes at once. SIGTERM lets all held calls go, so
 that no request fails by our end.
 """
 
@@ -11,13 +11,13 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from importlib import import_module
 from random import Random
 
 from aiohttp import web
 
 from agentic_serving import logs
 from agentic_serving.clock import Clock
-from agentic_serving.cluster.kube import connect
 from agentic_serving.cluster.port import Cluster
 from agentic_serving.errors import InvalidInput
 from agentic_serving.router import declarations, server
@@ -59,25 +59,31 @@ async def run(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    file = ConfigFile(settings.path)
-    try:
-        config = file.read()
-        cluster = cluster or await connect(settings.kubeconfig, settings.context)
-    except InvalidInput as error:
-        _log.error("cannot start", extra={"error": str(error)})
-        return 2
-    gc.freeze()
-    gc.set_threshold(*_GC)
+    file = ConfigFile(settings.path, time_scale=settings.time_scale)
     async with AsyncExitStack() as closing:
-        closing.push_async_callback(cluster.close)
-        process = _Process(settings, config, file, cluster, clock, rng)
         try:
+            config = file.read()
+            process = _Process(settings, config, file, clock)
             await process.start(closing)
+            _log.info("serving", extra={"stack": config.stack, "mode": config.mode, "grpc": process.port})
+            cluster = cluster or await _connect(settings)
+        except InvalidInput as error:
+            _log.error("cannot start", extra={"error": str(error)})
+            return 2
         except (OSError, RuntimeError) as error:
             _log.error("cannot listen", extra={"error": str(error)})
             return 2
-        _log.info("serving", extra={"stack": config.stack, "mode": config.mode, "grpc": process.port})
-        return await process.until(stop)
+        closing.push_async_callback(cluster.close)
+        gc.freeze()
+        gc.set_threshold(*_GC)
+        return await process.until(stop, cluster, rng)
+
+
+async def _connect(settings: SchedulerSettings) -> Cluster:
+    """The Kubernetes client takes a third of the start to import: calls are answered meanwhile."""
+    kube = await asyncio.to_thread(import_module, "agentic_serving.cluster.kube")
+    cluster: Cluster = await kube.connect(settings.kubeconfig, settings.context)
+    return cluster
 
 
 class _Process:
@@ -88,9 +94,7 @@ class _Process:
         settings: SchedulerSettings,
         config: Config,
         file: ConfigFile,
-        cluster: Cluster,
         clock: Clock,
-        rng: Random,
     ) -> None:
         self._settings = settings
         self._config = config
@@ -106,8 +110,8 @@ class _Process:
             listeners.append(self.spans)
         self.desk = Desk(config, listeners=listeners, service=self.state.service, hint=subset)
         self.desk.on_error(self._listener_failed)
-        self.pods = Pods(cluster, config, self._pods_changed, rng=rng, mishap=self.metrics.error)
-        self.active = Active(settings, config, cluster, clock, begin=self._begin, end=self._end)
+        self._pods: Pods | None = None  # until there is a cluster to ask
+        self._active = False
         self.site = Site(
             config=config,
             metrics=self.metrics,
@@ -116,7 +120,7 @@ class _Process:
             view=self.desk,
             clock=clock.monotonic_s,
             ready=self._why_not_ready,
-            active=lambda: self.active.now,
+            active=lambda: self._active,
         )
         self.server: server.Server | None = None
 
@@ -142,16 +146,19 @@ class _Process:
         closing.push_async_callback(self._close)
         closing.push_async_callback(self.server.stop)
         hints = declarations.routes(
-            self.desk, self._clock.monotonic_s, active=lambda: self.active.now, deliver=self.server.deliver
+            self.desk, self._clock.monotonic_s, active=lambda: self._active, deliver=self.server.deliver
         )
         runner = web.AppRunner(make_app(self.site, hints), access_log=None)
         await runner.setup()
         closing.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, self._settings.http_address, self._settings.http_port).start()
 
-    async def until(self, stop: asyncio.Event) -> int:
+    async def until(self, stop: asyncio.Event, cluster: Cluster, rng: Random) -> int:
         """0: asked to stop. 1: a part ended by itself, which is a bug; the keeper starts us again."""
-        parts = [self.active.run(), self.pods.run(), self.pods.scraper.run(), self._reload()]
+        pods = Pods(cluster, self._config, self._pods_changed, rng=rng, mishap=self.metrics.error)
+        active = Active(self._settings, self._config, cluster, self._clock, begin=self._begin, end=self._end)
+        self._pods = pods
+        parts = [active.run(), pods.run(), pods.scraper.run(), self._reload()]
         tasks = [asyncio.create_task(part) for part in parts]
         asked = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([asked, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -177,6 +184,7 @@ class _Process:
         await self.state.release()
 
     async def _set_active(self, *, active: bool) -> None:
+        self._active = active
         self.metrics.active(active=active)
         if self.server is not None:
             await self.server.set_active(active)
@@ -209,7 +217,7 @@ class _Process:
         _log.info("configured", extra={"mode": config.mode, "programs": len(config.programs)})
 
     def _why_not_ready(self) -> str:
-        return "" if self.pods.listed else "the stack's pods are not known yet"
+        return "" if self._pods is not None and self._pods.listed else "the stack's pods are not known yet"
 
     def _listener_failed(self, error: Exception) -> None:
         self.metrics.error("listener")

@@ -4,6 +4,7 @@ The kubelet brings a new ConfigMap by replacing the link `..data` beside the fil
 another one then; an editor may write the same file anew.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from agentic_serving.errors import InvalidInput
@@ -13,10 +14,11 @@ __all__ = ["ConfigFile"]
 
 
 class ConfigFile:
-    """One file."""
+    """One file. `time_scale`: of the policy's seconds."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, time_scale: float = 1.0) -> None:
         self._path = path
+        self._time_scale = time_scale
         self._seen: object = None
         self._text = b""
 
@@ -30,7 +32,8 @@ class ConfigFile:
             self._text = self._path.read_bytes()
         except OSError as error:
             raise InvalidInput(str(self._path), f"cannot be read: {error.strerror}") from error
-        return Config.from_json(self._text)
+        config = Config.from_json(self._text)
+        return replace(config, policy=config.policy.scaled(self._time_scale))
 
     def changed(self) -> Config | None:
         """The configuration, if it is another one than was read last.

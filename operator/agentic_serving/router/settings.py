@@ -43,6 +43,8 @@ class SchedulerSettings:
     reload_s: float = (
         1.0  # between two looks at the configuration; the kubelet brings a change within a minute or so
     )
+    # The policy's seconds times this: for demos and tests that replay programs faster than they were recorded.
+    time_scale: float = 1.0
     log_level: str = "INFO"
     log_format: LogFormat = "json"
 
@@ -50,6 +52,8 @@ class SchedulerSettings:
         for name in ("grpc_port", "http_port"):
             if not 0 <= getattr(self, name) <= 65535:
                 raise InvalidInput(name, "must be a port: 0 to 65535")
+        if not self.time_scale > 0:
+            raise InvalidInput("time_scale", "must be above 0")
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise InvalidInput("log_level", "must be DEBUG, INFO, WARNING or ERROR")
         if self.log_format not in ("json", "text"):

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
-from agentic_serving.cli.main import cli
+from agentic_serving.cli.main import COMMANDS, cli
 
 from .conftest import STACK, Call
 
@@ -22,6 +23,13 @@ def edited(**changes: Any) -> str:
     body = yaml.safe_load(STACK)
     body["spec"].update(changes)
     return yaml.safe_dump(body)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_where_the_table_says(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.name == name
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -134,6 +134,13 @@ def test_a_configuration_that_cannot_be_used_is_refused_once(tmp_path: Path) -> 
     assert file.changed() is None
 
 
+def test_the_policys_seconds_follow_the_time_scale(tmp_path: Path) -> None:
+    path = tmp_path / "scheduler.json"
+    path.write_text(CONFIG.to_json())
+    scaled = ConfigFile(path, time_scale=0.5).read().policy
+    assert (scaled.keep_s, scaled.small_tokens) == (CONFIG.policy.keep_s / 2, CONFIG.policy.small_tokens)
+
+
 def test_a_configuration_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read: No such file"):
         ConfigFile(tmp_path / "absent").read()
