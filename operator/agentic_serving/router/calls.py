@@ -60,15 +60,20 @@ class Open:
 
 
 class Calls:
-    """All of them, by id."""
+    """All of them, by id.
+
+    Attributes:
+        held, held_bytes: those somebody waits for, and their bodies, which are in Envoy's memory.
+        left, left_bytes: those whose place is kept for a client that may come again, and the bodies it would bring.
+    """
 
     def __init__(self) -> None:
         self._calls: dict[str, Open] = {}
         self._held: dict[str, list[str]] = {}  # by session, also those that were left
         self._went: OrderedDict[str, float] = OrderedDict()
         self._until: list[tuple[float, str]] = []  # when a left or closed call is given up
-        self.held = 0
-        self.held_bytes = 0
+        self.held = self.held_bytes = 0
+        self.left = self.left_bytes = 0
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -100,6 +105,8 @@ class Calls:
         call.phase = Phase.LEFT
         self.held -= 1
         self.held_bytes -= call.n_bytes
+        self.left += 1
+        self.left_bytes += call.n_bytes
         heappush(self._until, (until_s, call.id))
 
     def go(self, call: Open, now_s: float) -> None:
@@ -151,6 +158,9 @@ class Calls:
         held = [one for one in self if one.phase is Phase.HELD]
         if (self.held, self.held_bytes) != (len(held), sum(one.n_bytes for one in held)):
             raise Bug("held calls are miscounted")
+        left = [one for one in self if one.phase is Phase.LEFT]
+        if (self.left, self.left_bytes) != (len(left), sum(one.n_bytes for one in left)):
+            raise Bug("kept places are miscounted")
         queued = {one.id for one in self if one.phase in (Phase.HELD, Phase.LEFT)}
         if queued != {call_id for ids in self._held.values() for call_id in ids}:
             raise Bug("held calls are not in their sessions")
@@ -166,6 +176,9 @@ class Calls:
         if call.phase is Phase.HELD:
             self.held -= 1
             self.held_bytes -= call.n_bytes
+        else:
+            self.left -= 1
+            self.left_bytes -= call.n_bytes
         ids = self._held[call.turn.session]
         ids.remove(call.id)
         if not ids:

@@ -107,7 +107,8 @@ class Carrier:
             self.decided(call.id, "Hold", call.reason, now_s)
             return book.do(ev.Released(call.id), now_s)
         calls = book.calls
-        if calls.held >= limits.max_held or calls.held_bytes + call.n_bytes > limits.max_held_bytes:
+        n_bytes = calls.held_bytes + calls.left_bytes + call.n_bytes
+        if calls.held + calls.left >= limits.max_held or n_bytes > limits.max_held_bytes:
             self.decided(call.id, "Refuse", "QueueFull", now_s)
             words.append(
                 Refuse(call_id=call.id, status=429, message=_FULL, retry_after_s=self._retry_after_s(now_s))

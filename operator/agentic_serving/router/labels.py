@@ -31,6 +31,7 @@ PARTS = frozenset(
         "scrape",
         "state",
         "web",
+        "workloads",
     }
 )
 
