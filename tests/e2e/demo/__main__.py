@@ -38,7 +38,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default="sim",
         help="what engine pods run (make demo ENGINE=vllm)",
     )
-    parser.add_argument("--duration", type=float, default=120.0, metavar="SECONDS", help="of the replay")
+    parser.add_argument("--duration", type=float, default=60.0, metavar="SECONDS", help="of each replay")
     parser.add_argument("--examples", action="store_true", help="every example, pods not run")
     parser.add_argument(
         "--keep",

@@ -1,15 +1,22 @@
 """`make demo`: the quick-start example serves real agent sessions. Its pods run as processes of this machine.
 
 Real: the control plane, the operator, Envoy, the endpoint picker, kube-proxy; with ENGINE=vllm also vLLM and
-LMCache (a tiny random model on the CPU). With ENGINE=sim the engine pods run the engine simulator.
+LMCache (a tiny random model on the CPU). With ENGINE=sim the engine pods run the engine simulator, and the sessions are
+so many that their caches do not hold them: twice the same ones, without the program scheduler and with it.
 """
 
 import json
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.gain.workload import Scaling
+
+from tests.e2e.asking import Asking
 from tests.e2e.localcluster.controlplane import ControlPlane, Options
 from tests.e2e.localcluster.thirdparty import CRD_SETS
 from tests.e2e.operator_process import ROOT, OperatorProcess, install
@@ -18,8 +25,9 @@ from tests.e2e.processnode.node import ProcessNode
 from tests.e2e.world import edited
 
 from .mistake import break_and_repair
+from .pressure import FIELDS, environment, under_pressure
 from .show import KINDS, objects, show, step, wait_ready
-from .traffic import Traffic
+from .traffic import Load, Traffic
 
 __all__ = ["Engine", "serve"]
 
@@ -28,6 +36,9 @@ Engine = Literal["sim", "vllm"]
 NAMESPACE = "agents"
 EXAMPLE = ROOT / "examples" / "quickstart-cpu"
 STACK = "quickstart"
+MODEL = "qwen3-0.6b"
+#: A CPU cannot take 100,000 tokens a turn.
+_SMALL = Scaling(tokens=20, gaps=1 / 20, block=64, most_tokens=30_000)
 #: Simulated engines start in seconds, two vLLMs on two cores in about a minute.
 _READY_TIMEOUT_S = {"sim": 180.0, "vllm": 400.0}
 
@@ -38,26 +49,26 @@ class _Flavour:
 
     Attributes:
         env: for every container, below its own.
-        changes: fields of the example's stack, as `world.edited` takes them; none where the example runs as it is.
-        token_scale: the share of the recorded tokens that is sent: a CPU cannot take 100,000 of them a turn.
+        changes: fields of the example's objects by kind, as `world.edited` takes them.
     """
 
     env: Mapping[str, str]
-    changes: Mapping[str, object]
-    token_scale: float
+    changes: Mapping[str, Mapping[str, object]]
 
 
 def serve(*, engine: Engine, duration_s: float, keep: bool) -> None:
     """From an empty cluster to answered agent sessions, a mistake, and what `kubectl describe` says."""
-    flavour = _flavour(engine)
     step(
         "control plane: etcd, kube-apiserver, controller-manager, scheduler; a node whose pods are processes"
     )
     with (
+        tempfile.TemporaryDirectory(prefix="agentic-serving-demo-") as folder,
         ControlPlane(Options(nodes=(), crds=tuple(CRD_SETS), process_nodes=True)) as cluster,
         Network(cluster) as network,
-        ProcessNode(cluster, network, engine=engine, env=flavour.env),
+        ExitStack() as running,
     ):
+        flavour = _flavour(engine, Path(folder))
+        running.enter_context(ProcessNode(cluster, network, engine=engine, env=flavour.env))
         step("install: CRDs, ServiceAccount, RBAC (deploy/install.yaml)")
         install(cluster)
         cluster.create_namespace(NAMESPACE)
@@ -66,29 +77,36 @@ def serve(*, engine: Engine, duration_s: float, keep: bool) -> None:
                 f"kubectl apply -f {EXAMPLE.relative_to(ROOT)}; the operator runs as process {operator.pid} with its own RBAC"
             )
             cluster.apply([_adapted(o, flavour) for o in objects(EXAMPLE)], namespace=NAMESPACE)
-            for field, value in flavour.changes.items():
-                print(f"  changed for this engine: {field}: {json.dumps(value)}")
+            for kind, changes in flavour.changes.items():
+                for field, value in changes.items():
+                    print(f"  changed for the demo: {kind} {field}: {json.dumps(value)}")
             wait_ready(cluster, NAMESPACE, timeout_s=_READY_TIMEOUT_S[engine], explain=lambda: _pods(cluster))
             step("the pods, each of them processes of this machine in a network namespace of its own")
             print(_pods(cluster))
-            traffic = Traffic(
-                cluster=cluster, namespace=NAMESPACE, stack=STACK, token_scale=flavour.token_scale
-            )
-            step(
-                f"replay recorded Claude Code sessions as two programs for {duration_s:.0f} s: {traffic.endpoint}"
-            )
-            traffic.run(duration_s)
+            if engine == "sim":
+                under_pressure(cluster, NAMESPACE, STACK, MODEL, duration_s)
+            else:
+                _replayed(cluster, duration_s)
             break_and_repair(cluster, NAMESPACE, STACK)
             step(f"what a user looks at: kubectl describe astack {STACK}")
             show(cluster, "describe", "astack", STACK, "-n", NAMESPACE)
             _closing(engine)
             if keep:
-                _keep(cluster, traffic.endpoint)
+                _keep(cluster, Traffic(cluster=cluster, namespace=NAMESPACE, stack=STACK).endpoint)
 
 
-def _flavour(engine: Engine) -> _Flavour:
+def _replayed(cluster: ControlPlane, duration_s: float) -> None:
+    """A few sessions: what a CPU can compute."""
+    traffic = Traffic(cluster=cluster, namespace=NAMESPACE, stack=STACK)
+    step(f"replay recorded Claude Code sessions as two programs for {duration_s:.0f} s: {traffic.endpoint}")
+    traffic.run(
+        Load(scaling=_SMALL, live=3, duration_s=duration_s), look=Asking(cluster, NAMESPACE, STACK).top
+    )
+
+
+def _flavour(engine: Engine, folder: Path) -> _Flavour:
     if engine == "sim":
-        return _Flavour(env={}, changes={}, token_scale=0.1)
+        return _Flavour(env=environment(folder), changes=FIELDS)
     from tests.e2e.realengines import tiny_model  # numpy: only where vLLM is wanted
 
     env = {
@@ -100,11 +118,11 @@ def _flavour(engine: Engine) -> _Flavour:
         "spec.engine.version": "0.32.0",
         "spec.engine.image": "localhost:5001/vllm-openai-cpu-lmcache:v0.32.0",
     }
-    return _Flavour(env=env, changes=changes, token_scale=0.05)
+    return _Flavour(env=env, changes={"AgenticServingStack": changes})
 
 
 def _adapted(obj: dict[str, Any], flavour: _Flavour) -> dict[str, Any]:
-    return edited(obj, flavour.changes) if obj["kind"] == "AgenticServingStack" else obj
+    return edited(obj, flavour.changes.get(obj["kind"], {}))
 
 
 def _pods(cluster: ControlPlane) -> str:

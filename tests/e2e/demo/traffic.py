@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import sys
+import time
 import urllib.request
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.gain.figures import Open, Outcome, outcome
+from benchmarks.gain.workload import Scaling, scaled
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -22,28 +25,47 @@ from agentic_serving.workload import Program, read
 from tests.e2e.localcluster.controlplane import ControlPlane
 from tests.e2e.world import metric
 
-__all__ = ["Traffic"]
+__all__ = ["Load", "Traffic"]
 
 TRACES = Path(__file__).parents[2] / "traces" / "claude_code.jsonl"
 _REFRESH_S = 1.0
 #: A line where nothing can be drawn over: a log.
-_PLAIN_EVERY_S = 10.0
+_PLAIN_EVERY_S = 15.0
 _PLAIN_WIDTH = 110
 _MODEL = "qwen3-0.6b"
+#: A turn that runs when the time is over is dropped, and its task counts with its age.
+_STOP_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How the recorded sessions are sent.
+
+    Attributes:
+        scaling: tokens and gaps, divided by one number; the examples' context bounds the former.
+        live: sessions of each program at the same time.
+        seed: of the words: the same sessions with another seed meet nothing in a cache that they left before.
+    """
+
+    scaling: Scaling
+    live: int
+    duration_s: float
+    seed: int = 1
 
 
 @dataclass(slots=True)
 class _Seen:
     """One program's turns so far."""
 
-    running: int = 0
+    running: dict[tuple[str, str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
     ended: list[TurnRecord] = field(default_factory=list)
 
     def see(self, event: Event) -> None:
         if isinstance(event, TurnStarted):
-            self.running += 1
+            self.running[event.program, event.session, event.turn].append(time.monotonic())
         if isinstance(event, TurnEnded):
-            self.running -= event.record.kind == "turn"  # side requests do not tell when they start
+            if event.record.kind == "turn":  # side requests do not tell when they start
+                self.running[event.record.key].pop(0)
             self.ended.append(event.record)
 
     def row(self, name: str) -> tuple[str, ...]:
@@ -53,7 +75,7 @@ class _Seen:
         return (
             name,
             str(len(self.ended)),
-            str(self.running),
+            str(sum(map(len, self.running.values()))),
             str(sum(bool(r.error) for r in self.ended)),
             f"{percentile(first, 50):.2f} s" if first else "-",
             f"{100 * cached / prompt:.0f} %" if prompt else "-",
@@ -62,16 +84,11 @@ class _Seen:
 
 @dataclass(slots=True, kw_only=True)
 class Traffic:
-    """Two programs on one stack.
-
-    Attributes:
-        token_scale: the share of the recorded tokens that is sent.
-    """
+    """Two programs on one stack."""
 
     cluster: ControlPlane
     namespace: str
     stack: str
-    token_scale: float
     _seen: dict[str, _Seen] = field(default_factory=dict)
 
     @property
@@ -80,66 +97,85 @@ class Traffic:
         service = self.cluster.get("service", self.stack, "-n", self.namespace)
         return f"http://{service['spec']['clusterIP']}"
 
-    def run(self, duration_s: float) -> None:
-        """Replay for so long, show it live, and print what came of each program.
+    def run(self, load: Load, *, look: Callable[[], str] | None = None, tables: bool = True) -> Outcome:
+        """Replay, show it live, and print what came of each program.
+
+        Args:
+            look: what to print in the middle.
 
         Raises:
             SystemExit: turns failed for good.
         """
-        reports = asyncio.run(self._run(duration_s))
+        programs = scaled(read(TRACES), load.scaling)
+        began_s = time.monotonic()
+        reports = asyncio.run(self._run(programs, load, look))
         for name, report in reports.items():
-            print(f"\nprogram {name}\n{text(report)}")
+            if tables:
+                print(f"\nprogram {name}\n{text(report)}")
         failed: Counter[str] = Counter()
         for report in reports.values():
             failed.update(report.summary["errors"])
         if failed:
             raise SystemExit(f"turns failed: {dict(failed)}")
+        still = [
+            Open(*key, since_s - began_s)
+            for seen in self._seen.values()
+            for key, times in seen.running.items()
+            for since_s in times
+        ]
+        records = [record for report in reports.values() for record in report.records]
+        return outcome(programs, records, still, load.duration_s)
 
-    async def _run(self, duration_s: float) -> dict[str, Report]:
-        programs = read(TRACES)
+    async def _run(
+        self, programs: Sequence[Program], load: Load, look: Callable[[], str] | None
+    ) -> dict[str, Report]:
         # People's sessions as Codex sends them, and a pipeline that says by a header what it is. The upstream picker
         # reads Chat Completions, so both speak that.
         half = len(programs) // 2
+        pipeline = (("x-pipeline", "nightly-review"),)
         parts: dict[str, tuple[Sequence[Program], Options]] = {
-            "codex": (programs[:half], self._options(duration_s, client="codex")),
+            "codex": (programs[:half], self._options(load, client="codex")),
             "nightly-review": (
                 programs[half:],
-                self._options(duration_s, client="opencode", headers=(("x-pipeline", "nightly-review"),)),
+                self._options(load, client="opencode", headers=pipeline),
             ),
         }
         self._seen = {name: _Seen() for name in parts}
-        showing = asyncio.create_task(self._show())
+        console = Console()
+        showing = [asyncio.create_task(self._show(console))]
+        if look is not None:
+            showing.append(asyncio.create_task(_later(look, load.duration_s * 0.6, console)))
         try:
             found = await asyncio.gather(
                 *(replay(p, o, on_event=self._seen[name].see) for name, (p, o) in parts.items())
             )
         finally:
-            showing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await showing
+            for task in showing:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         return dict(zip(parts, found, strict=True))
 
-    def _options(self, duration_s: float, **more: object) -> Options:
+    def _options(self, load: Load, **more: object) -> Options:
         fixed: dict[str, object] = {
             "endpoint": self.endpoint,
             "model": _MODEL,
             "api": "chat",
-            "token_scale": self.token_scale,
             "max_output_tokens": 64,
-            "gap_scale": 0.2,
-            "max_gap_s": 3.0,
-            "concurrency": 3,
-            "duration_s": duration_s,
+            "max_gap_s": 3600.0,  # they are scaled already
+            "concurrency": load.live,
+            "duration_s": load.duration_s,
+            "stop_s": _STOP_S,
+            "seed": load.seed,
         }
         return Options(**{**fixed, **more})  # type: ignore[arg-type]  # names and types are Options' own
 
-    async def _show(self) -> None:
-        console = Console(stderr=False)
+    async def _show(self, console: Console) -> None:
         if not console.is_terminal:
-            console = Console(width=_PLAIN_WIDTH)
+            plain = Console(width=_PLAIN_WIDTH)
             while True:
                 await asyncio.sleep(_PLAIN_EVERY_S)
-                console.print(await asyncio.to_thread(self._view))
+                plain.print(await asyncio.to_thread(self._view))
                 sys.stdout.flush()
         with Live(console=console, auto_refresh=False, transient=True) as live:
             while True:
@@ -180,3 +216,9 @@ def _engine_row(address: str) -> tuple[str, ...]:
         f"{asked:,.0f}",
         f"{100 * hit / asked:.0f} %" if asked else "-",
     )
+
+
+async def _later(look: Callable[[], str], after_s: float, console: Console) -> None:
+    """Something to read while it happens."""
+    await asyncio.sleep(after_s)
+    console.print(await asyncio.to_thread(look), markup=False, highlight=False)
