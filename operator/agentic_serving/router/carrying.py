@@ -10,6 +10,7 @@ from agentic_serving.router.calls import Open, Phase
 from agentic_serving.router.config import Config
 from agentic_serving.router.dialect import because, picker_headers
 from agentic_serving.router.limits import Limits
+from agentic_serving.router.subset import others
 from agentic_serving.router.words import Decided, Go, Pod, Refuse, Wait, Word
 
 __all__ = ["Carrier", "Hint"]
@@ -93,12 +94,13 @@ class Carrier:
             reason = "Observing"
         self._book.go(call, admit, now_s)
         self.decided(call.id, "Admit", reason, now_s, admit, held_s=held_s)
-        if observing or admit.replica is None or self._hint is None:
-            endpoints: tuple[str, ...] = ()
-        else:
-            endpoints = self._hint(admit.replica, self._book.places.pods)
         headers = {} if observing else picker_headers(self.config.picker_headers, call.came)
-        return Go(call_id=call.id, endpoints=endpoints, headers=headers)
+        if observing or admit.replica is None or self._hint is None:
+            return Go(call_id=call.id, headers=headers)
+        pods = self._book.places.pods
+        endpoints = self._hint(admit.replica, pods)
+        rest = others(admit.replica, pods) if endpoints else ()
+        return Go(call_id=call.id, endpoints=endpoints, others=rest, headers=headers)
 
     def _hold(self, call: Open, hold: ev.Hold, words: list[Word], now_s: float) -> Instructions:
         book, limits = self._book, self._limits

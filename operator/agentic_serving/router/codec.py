@@ -42,6 +42,8 @@ UPSTREAM_ADDRESS = "upstream.address"
 
 SUBSET_NAMESPACE = "envoy.lb.subset_hint"
 SUBSET_KEY = "x-gateway-destination-endpoint-subset"
+#: Beside it, for Envoy alone: the subset of a second try.
+OTHERS_KEY = "others"
 
 CONTINUE_HEADERS: bytes = pb.ProcessingResponse(request_headers=pb.HeadersResponse()).SerializeToString()
 CONTINUE_BODY: bytes = pb.ProcessingResponse(request_body=pb.BodyResponse()).SerializeToString()
@@ -123,7 +125,10 @@ def go(word: Go, shown: Shown) -> bytes:
         else pb.ProcessingResponse(request_headers=pb.HeadersResponse(response=common))
     )
     if word.endpoints:
-        answer.dynamic_metadata.update({SUBSET_NAMESPACE: {SUBSET_KEY: list(word.endpoints)}})
+        hints = {SUBSET_KEY: word.endpoints, OTHERS_KEY: word.others}
+        answer.dynamic_metadata.update(
+            {SUBSET_NAMESPACE: {key: list(pods) for key, pods in hints.items() if pods}}
+        )
     if shown.more:
         answer.mode_override.CopyFrom(_WITHOUT_BODY)
     return bytes(answer.SerializeToString())

@@ -4,6 +4,7 @@ Sans-I/O and of one thread; the clock is its caller's. What comes from outside i
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from agentic_serving.program import events as ev
@@ -253,4 +254,4 @@ class Desk:
         if self.adapt is None or not isinstance(word, Go) or word.call_id != call.id:
             return word
         body = self.adapt(call, taken.attributed)
-        return Go(call_id=word.call_id, endpoints=word.endpoints, headers=word.headers, body=body)
+        return replace(word, body=body)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from agentic_serving.router.words import Pod
 
-__all__ = ["subset"]
+__all__ = ["others", "subset"]
 
 
 def subset(target: str, pods: Sequence[Pod]) -> tuple[str, ...]:
@@ -19,7 +19,7 @@ def subset(target: str, pods: Sequence[Pod]) -> tuple[str, ...]:
     Args:
         target: the pod's name.
     """
-    usable = [pod for pod in pods if pod.ready and not pod.draining and pod.endpoint]
+    usable = _usable(pods)
     if any(pod.endpoint.startswith("[") for pod in usable):
         return ()
     chosen = next((pod for pod in usable if pod.name == target), None)
@@ -27,3 +27,14 @@ def subset(target: str, pods: Sequence[Pod]) -> tuple[str, ...]:
         return ()
     others = sorted(pod.endpoint for pod in usable if pod.role != chosen.role)
     return (chosen.endpoint, *others)
+
+
+def others(target: str, pods: Sequence[Pod]) -> tuple[str, ...]:
+    """What the picker may choose among if the target could not be reached; empty: no pod could take its place."""
+    rest = [pod for pod in _usable(pods) if pod.name != target]
+    role = next((pod.role for pod in pods if pod.name == target), None)
+    return tuple(sorted(pod.endpoint for pod in rest)) if any(pod.role == role for pod in rest) else ()
+
+
+def _usable(pods: Sequence[Pod]) -> list[Pod]:
+    return [pod for pod in pods if pod.ready and not pod.draining and pod.endpoint]

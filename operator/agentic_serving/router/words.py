@@ -129,12 +129,14 @@ class Go:
 
     Attributes:
         endpoints: the subset hint, `ip:port` of pods among which the picker chooses; empty: no hint.
+        others: the hint for when those could not be reached; empty: none.
         headers: to set on the request: the picker's dialect.
         body: what replaces the body; None: it stays.
     """
 
     call_id: str
     endpoints: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
 

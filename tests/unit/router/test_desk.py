@@ -78,7 +78,7 @@ def test_a_cut_off_body_of_a_named_session_goes_to_its_session_and_is_never_held
     grown = turn("a1", "a", 2_000)
     d.arrive(replace(grown, complete=False, headers={**grown.headers, "content-length": "8000"}))
     assert isinstance(home, Go)
-    assert d.last["a1"] == Go(call_id="a1", endpoints=home.endpoints)
+    assert d.last["a1"] == Go(call_id="a1", endpoints=home.endpoints, others=home.others)
     assert (d.decided("a1"), d.came("a1").prompt_tokens) == (
         [("Admit", "NotParsed")],
         pytest.approx(2_000, abs=50),
@@ -164,14 +164,16 @@ def test_a_turn_that_waits_goes_when_there_is_room() -> None:
     d.end("b1", 800)
     d.now_s = 2.0
     d.take(d.desk.tick(2.0))
-    assert d.last["q"] == Go(call_id="q", endpoints=("10.0.0.2:8000",))
+    assert d.last["q"] == Go(call_id="q", endpoints=("10.0.0.2:8000",), others=("10.0.0.1:8000",))
 
 
 def test_the_hint_is_for_the_pod_that_was_chosen() -> None:
     d = Driver()
     d.arrive(turn("q", "a", 100))
     assert d.ear.of(words.Decided, "q")[0].replica in ("r0", "r1")
-    assert d.last["q"] in [Go(call_id="q", endpoints=(f"10.0.0.{i}:8000",)) for i in (1, 2)]
+    assert d.last["q"] in [
+        Go(call_id="q", endpoints=(f"10.0.0.{i}:8000",), others=(f"10.0.0.{3 - i}:8000",)) for i in (1, 2)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ def test_siblings_wait_for_the_one_that_computes_what_they_share() -> None:
         d.arrive(chat(f"k{i}", said, session=f"k{i}", headers={"x-parent-session-id": "main"}))
     assert (d.went("k0"), d.decided("k1"), d.held("k2")) == (True, [("Hold", "WaitsForSibling")], True)
     d.first_token("k0")
-    assert d.last["k1"] == Go(call_id="k1", endpoints=d.last["k0"].endpoints)  # type: ignore[union-attr]
+    assert d.last["k1"] == replace(d.last["k0"], call_id="k1")
     assert d.went("k2")
 
 

@@ -79,7 +79,9 @@ def test_what_waits_goes_to_a_pod_that_comes() -> None:
     d = full()
     d.arrive(turn("q", "a", 500))
     d.pods(pod("r0"), pod("r1"), pod("r2"))
-    assert d.last["q"] == Go(call_id="q", endpoints=("10.0.0.3:8000",))
+    assert d.last["q"] == Go(
+        call_id="q", endpoints=("10.0.0.3:8000",), others=("10.0.0.1:8000", "10.0.0.2:8000")
+    )
 
 
 def test_when_all_pods_go_what_waits_still_goes_in_time() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentic_serving.router.subset import subset
+from agentic_serving.router.subset import others, subset
 from agentic_serving.router.words import Pod
 
 A = Pod(name="a", endpoint="10.0.0.1:8000", role="Aggregated", ready=True)
@@ -46,6 +46,27 @@ Q = Pod(name="q", endpoint="10.0.0.6:8000", role="Prefill", ready=True)
 )
 def test_rule(target: str, pods: list[Pod], expected: tuple[str, ...]) -> None:
     assert subset(target, pods) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "pods", "expected"),
+    [
+        ("a", [A, B], (B.endpoint,)),
+        ("a", [A], ()),
+        ("a", [A, replace(B, ready=False)], ()),
+        ("d", [D, E, P, Q], (E.endpoint, P.endpoint, Q.endpoint)),
+        ("d", [D, P, Q], ()),
+    ],
+    ids=[
+        "who can take its place",
+        "it is alone",
+        "the other is not Ready",
+        "with every pod of the other role",
+        "it is alone in its role",
+    ],
+)
+def test_others(target: str, pods: list[Pod], expected: tuple[str, ...]) -> None:
+    assert others(target, pods) == expected
 
 
 PODS = st.lists(
