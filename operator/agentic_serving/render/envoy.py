@@ -3,8 +3,8 @@
 Built from dicts, never from text, as two documents: what Envoy starts with, and the routes, which it reads again
 whenever their file changes; all that comes from an AgentProgram is in the routes.
 
-The order of filters, and every behaviour relied on, was run on Envoy 1.40.0 with real pickers. Decisions that are
-not visible in the keys:
+Two chains of filters stand one behind the other (`envoy_picking` says why). Their order, and every behaviour relied on,
+was run on Envoy 1.40.0 with real pickers. Decisions that are not visible in the keys:
 
 - `headers_with_underscores_action` stays ALLOW: Codex before 0.131 names its session `session_id`. Nothing behind
   Envoy turns `_` into `-`, so no header that the edge removes can return by that spelling.
@@ -23,8 +23,15 @@ from typing import Any, Literal
 from agentic_serving import yamltext
 from agentic_serving.api.matching import Ordering, ProgramRoute, order_programs
 from agentic_serving.api.rules import Rule
-from agentic_serving.render.envoy_filters import http_filters, stdout_log
+from agentic_serving.render.envoy_filters import http_filters, picking_filters, stdout_log
 from agentic_serving.render.envoy_hints import hints_cluster
+from agentic_serving.render.envoy_picking import (
+    PICKING,
+    engine_cluster,
+    internal_listeners,
+    picking_cluster,
+    picking_manager,
+)
 from agentic_serving.render.envoy_routes import (
     ROUTES_FILE,
     RouteLimits,
@@ -39,7 +46,7 @@ from agentic_serving.render.envoy_scheduler import (
     scheduler_cluster,
     turns_log,
 )
-from agentic_serving.render.releases import Headers, PickerRelease
+from agentic_serving.render.releases import PickerRelease
 
 __all__ = [
     "ADMIN_PORT",
@@ -122,9 +129,16 @@ def envoy_config(inputs: EnvoyInputs) -> EnvoyConfig:
     config = {
         "node": {"id": "router", "cluster": "router"},  # Envoy wants a name to read routes from a file
         "admin": {"address": _address("127.0.0.1", ADMIN_PORT)},
+        "bootstrap_extensions": [internal_listeners()],
         "static_resources": {
-            "listeners": [_http_listener(inputs), _ready_listener()],
-            "clusters": [_picked(inputs.release.headers.destination), *scheduler, _picker(), _admin()],
+            "listeners": [_http_listener(inputs), _ready_listener(), _picking_listener(inputs)],
+            "clusters": [
+                _open(picking_cluster("picked")),
+                _open(engine_cluster(inputs.release.headers.destination)),
+                *scheduler,
+                _picker(),
+                _admin(),
+            ],
         },
         "layered_runtime": {
             "layers": [
@@ -189,16 +203,21 @@ def _http_listener(inputs: EnvoyInputs) -> dict[str, Any]:
             {"name": "edge", "typed_config": {"@type": _EDGE, "mutations": edge_mutations()}}
         ],
         "rds": routes_source(),
-        "http_filters": [*http_filters(timeout, scheduler=inputs.scheduler != "Off"), _router_filter()],
+        "http_filters": [*http_filters(scheduler=inputs.scheduler != "Off"), _router_filter()],
         "access_log": [stdout_log(inputs.release.headers), *_turns_log(inputs)],
     }
     return _listener("http", HTTP_PORT, manager)
 
 
 def _turns_log(inputs: EnvoyInputs) -> list[dict[str, Any]]:
-    headers: Headers = inputs.release.headers
-    chosen = [name for name in (headers.destination, headers.prefiller) if name]
-    return [] if inputs.scheduler == "Off" else [turns_log(["x-request-id", *chosen])]
+    return [] if inputs.scheduler == "Off" else [turns_log(["x-request-id"])]
+
+
+def _picking_listener(inputs: EnvoyInputs) -> dict[str, Any]:
+    filters = [*picking_filters(f"{inputs.request_timeout_s}s"), _router_filter()]
+    manager = {"@type": _HCM, **picking_manager(inputs.release.headers, filters)}
+    # Connections within Envoy are not those that clients could exhaust.
+    return {**_chain(PICKING, manager), "internal_listener": {}, "ignore_global_conn_limit": True}
 
 
 def _ready_listener() -> dict[str, Any]:
@@ -217,9 +236,13 @@ def _ready_listener() -> dict[str, Any]:
 
 
 def _listener(name: str, port: int, manager: dict[str, Any]) -> dict[str, Any]:
+    address = _address("0.0.0.0", port)  # noqa: S104 - a pod's port, guarded by NetworkPolicies
+    return {**_chain(name, manager), "address": address}
+
+
+def _chain(name: str, manager: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
-        "address": _address("0.0.0.0", port),  # noqa: S104 - a pod's port, guarded by NetworkPolicies
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
@@ -234,17 +257,9 @@ def _router_filter() -> dict[str, Any]:
     }
 
 
-def _picked(destination_header: str) -> dict[str, Any]:
-    """The pod that the picker names in a header; without the header there is no host, and so 503."""
-    return {
-        "name": "picked",
-        "type": "ORIGINAL_DST",
-        "lb_policy": "CLUSTER_PROVIDED",
-        "original_dst_lb_config": {"use_http_header": True, "http_header_name": destination_header},
-        "connect_timeout": "5s",
-        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
-        "circuit_breakers": _no_limits(),
-    }
+def _open(cluster: dict[str, Any]) -> dict[str, Any]:
+    """Whole bodies pass, and each waiting call is one of its requests."""
+    return {**cluster, "per_connection_buffer_limit_bytes": BUFFER_BYTES, "circuit_breakers": _no_limits()}
 
 
 def _picker() -> dict[str, Any]:
@@ -259,12 +274,8 @@ def _scheduler(address: str) -> dict[str, Any]:
 def _grpc(options: dict[str, Any]) -> dict[str, Any]:
     """What both external processors' clusters are like: whole bodies pass, and each held or queued call is a stream."""
     h2 = {"@type": _H2, "explicit_http_config": {"http2_protocol_options": options}}
-    return {
-        "connect_timeout": "1s",
-        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
-        "circuit_breakers": _no_limits(),
-        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": h2},
-    }
+    options = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": h2}
+    return _open({"connect_timeout": "1s", "typed_extension_protocol_options": options})
 
 
 def _admin() -> dict[str, Any]:
@@ -292,5 +303,5 @@ def _http2_windows() -> dict[str, Any]:
 
 
 def _no_limits() -> dict[str, Any]:
-    limits = ("max_connections", "max_pending_requests", "max_requests")
+    limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
     return {"thresholds": [dict.fromkeys(limits, MAX_STREAMS)]}

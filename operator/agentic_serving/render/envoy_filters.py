@@ -3,11 +3,12 @@
 from typing import Any
 
 from agentic_serving.render.envoy_first_token import first_token_filter
+from agentic_serving.render.envoy_picking import POD_METADATA, hint_filter, pod_filter
 from agentic_serving.render.envoy_routes import MUTATION_FILTER, PROGRAM_METADATA
 from agentic_serving.render.envoy_scheduler import scheduler_filter
 from agentic_serving.render.releases import Headers
 
-__all__ = ["USAGE_METADATA", "http_filters", "stdout_log"]
+__all__ = ["USAGE_METADATA", "http_filters", "picking_filters", "stdout_log"]
 
 _TYPE = "type.googleapis.com/envoy.extensions"
 USAGE_METADATA = "usage"
@@ -31,10 +32,15 @@ USAGE_PATHS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def http_filters(timeout: str, *, scheduler: bool) -> list[dict[str, Any]]:
-    """All filters before the router filter, in order. `timeout`: how long the picker may queue a request."""
+def http_filters(*, scheduler: bool) -> list[dict[str, Any]]:
+    """All filters of the outer chain before its router filter, in order."""
     first = [first_token_filter(), scheduler_filter()] if scheduler else []
-    return [_program(), *first, _picker(timeout), _usage_json(), _usage_sse()]
+    return [_program(), *first, pod_filter(), _usage_json(), _usage_sse()]
+
+
+def picking_filters(timeout: str) -> list[dict[str, Any]]:
+    """All filters of the inner chain before its router filter. `timeout`: how long the picker may queue a request."""
+    return [hint_filter(), _picker(timeout)]
 
 
 def _program() -> dict[str, Any]:
@@ -108,11 +114,13 @@ def stdout_log(headers: Headers) -> dict[str, Any]:
         "response_bytes": "%BYTES_SENT%",
         "program": f"%METADATA(ROUTE:{PROGRAM_METADATA}:program)%",
         "queue": f"%REQ({headers.fairness})%",
-        "pod": f"%REQ({headers.destination})%",
+        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "why": f"%DYNAMIC_METADATA({POD_METADATA}:why)%",
+        "pod": f"%DYNAMIC_METADATA({POD_METADATA}:pod)%",
         **{key: f"%DYNAMIC_METADATA({USAGE_METADATA}:{key})%" for key, _ in USAGE_PATHS},
     }
     if headers.prefiller:
-        fields["prefill_pod"] = f"%REQ({headers.prefiller})%"
+        fields["prefill_pod"] = f"%DYNAMIC_METADATA({POD_METADATA}:prefill_pod)%"
     if headers.dropped_reason:
         fields["dropped"] = f"%RESP({headers.dropped_reason})%"
     return {

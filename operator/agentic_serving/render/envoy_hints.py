@@ -1,6 +1,6 @@
 """The way of applications' hints to the program scheduler: one path on the same Service as their model calls.
 
-A hint is no model call: neither scheduler filter nor picker sees it. Its program is found by the same conditions as a
+A hint is no model call: the scheduler's filter does not see it, and the picker stands behind another cluster. Its program is found by the same conditions as a
 call's, and told in the path, as the virtual host removes the header that tells it of calls. Without a scheduler the answer
 is an immediate 503, which harms nothing.
 """
@@ -32,7 +32,7 @@ def hints_route(program: str, match: Mapping[str, Any]) -> dict[str, Any]:
             "prefix_rewrite": f"{_SCHEDULER_PATH}/{quote(program, safe='')}",
             "timeout": _TIMEOUT,
         },
-        "typed_per_filter_config": {"scheduler": _DISABLED, "picker": _DISABLED},
+        "typed_per_filter_config": {"scheduler": _DISABLED},
     }
 
 

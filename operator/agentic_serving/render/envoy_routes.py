@@ -24,6 +24,7 @@ from agentic_serving.api.matching import (
 )
 from agentic_serving.api.program import DEFAULT_PROGRAM
 from agentic_serving.render.envoy_hints import hints_route
+from agentic_serving.render.envoy_picking import retry_policy, tries
 from agentic_serving.render.releases import Headers
 
 __all__ = [
@@ -93,9 +94,14 @@ def routes_document(
 
 
 def _action(cluster: str, limits: RouteLimits) -> dict[str, Any]:
-    timeout = f"{limits.request_s}s"
-    longest = {"max_stream_duration": f"{limits.stream_s}s"}
-    return {"cluster": cluster, "timeout": timeout, "idle_timeout": timeout, "max_stream_duration": longest}
+    longest_s = f"{limits.stream_s}s"
+    return {
+        "cluster": cluster,
+        "timeout": longest_s,  # of all tries, the picker's queue included
+        "idle_timeout": f"{limits.request_s}s",
+        "max_stream_duration": {"max_stream_duration": longest_s},
+        "retry_policy": retry_policy(),
+    }
 
 
 def _virtual_host(
@@ -107,6 +113,7 @@ def _virtual_host(
         "name": "programs",
         "domains": ["*"],
         "request_headers_to_remove": [SESSION, PROGRAM_HEADER] if stamped else [SESSION],
+        **tries(hinted=stamped),
         "routes": [
             *_guards(programs),
             *(_hints(programs, default) if stamped else ()),

@@ -15,10 +15,12 @@ from google.protobuf.struct_pb2 import Struct
 
 from agentic_serving.router.words import Usage
 
-__all__ = ["USAGE_METADATA", "AccessLog", "usage_of", "usages"]
+__all__ = ["POD_METADATA", "USAGE_METADATA", "AccessLog", "usage_of", "usages"]
 
 #: The namespace that Envoy's usage filters write to (`render/envoy_filters.py`).
 USAGE_METADATA = "usage"
+#: The namespace in which Envoy keeps the pod that answered (`render/envoy_picking.py`).
+POD_METADATA = "agentic-serving.pod"
 
 #: Why Envoy says that an answer broke off, by whichever side. The others refuse a request before there is an answer.
 _BROKEN = (
@@ -73,9 +75,11 @@ def usages(message: StreamAccessLogsMessage, destination: str) -> Iterator[Usage
 def usage_of(entry: HTTPAccessLogEntry, destination: str) -> Usage:
     common = entry.common_properties
     fields = common.metadata.filter_metadata.get(USAGE_METADATA, Struct())
+    pod = common.metadata.filter_metadata.get(POD_METADATA, Struct()).fields
     return Usage(
         call_id=entry.request.request_id,
-        endpoint=_endpoint(common.upstream_remote_address)
+        endpoint=(pod["pod"].string_value if "pod" in pod else "")
+        or _endpoint(common.upstream_remote_address)
         or entry.request.request_headers.get(destination, "").partition(",")[0].strip(),
         status=entry.response.response_code.value,
         aborted=_broken(common.response_flags),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from agentic_serving.render.envoy import ROUTES_FILE, to_yaml
+from agentic_serving.render.envoy_picking import PICKING
 from tests.e2e.localcluster.process import Process, Workplace
 from tests.e2e.localcluster.tools import envoy_path
 
@@ -27,8 +28,6 @@ def dial(config: Mapping[str, Any], grpc_ports: Sequence[int], http_ports: Seque
 
 def by_session(config: Mapping[str, Any], engines: Sequence[tuple[str, int]]) -> dict[str, Any]:
     """No picker: the same cluster name stands for all engines, and a hash ring chooses."""
-    manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-    manager["http_filters"] = [one for one in manager["http_filters"] if one["name"] != "picker"]
     ends = [
         {"endpoint": {"address": {"socket_address": {"address": a, "port_value": p}}}} for a, p in engines
     ]
@@ -41,7 +40,8 @@ def by_session(config: Mapping[str, Any], engines: Sequence[tuple[str, int]]) ->
         "lb_policy": "RING_HASH",
         "load_assignment": {"cluster_name": "picked", "endpoints": [{"lb_endpoints": ends}]},
     }
-    resources = {**config["static_resources"], "clusters": [*clusters, ring]}
+    listeners = [one for one in config["static_resources"]["listeners"] if one["name"] != PICKING]
+    resources = {"listeners": listeners, "clusters": [*clusters, ring]}
     return {**config, "static_resources": resources}
 
 

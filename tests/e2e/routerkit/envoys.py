@@ -22,6 +22,7 @@ from agentic_serving.render.envoy import (
     EnvoyConfig,
     to_yaml,
 )
+from agentic_serving.render.envoy_picking import ENGINE_CLUSTER
 from tests.e2e.localcluster.process import Process, Workplace, wait_until
 from tests.e2e.localcluster.tools import envoy_path
 from tests.e2e.routerkit.ports import on_free_ports
@@ -125,8 +126,8 @@ def _with_routes(config: Mapping[str, Any], routes: Mapping[str, Any]) -> dict[s
     return changed
 
 
-def _manager(config: Mapping[str, Any]) -> dict[str, Any]:
-    first = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
+def _manager(config: Mapping[str, Any], listener: int = 0) -> dict[str, Any]:
+    first = config["static_resources"]["listeners"][listener]["filter_chains"][0]["filters"][0]
     found: dict[str, Any] = first["typed_config"]
     return found
 
@@ -134,17 +135,20 @@ def _manager(config: Mapping[str, Any]) -> dict[str, Any]:
 def without_picker(rendered: EnvoyConfig, endpoint: str) -> EnvoyConfig:
     """The same chain without its endpoint picker: every request goes to `endpoint`."""
     changed = copy.deepcopy(dict(rendered.config))
-    manager = _manager(changed)
-    manager["http_filters"] = [f for f in manager["http_filters"] if f["name"] != "picker"]
+    for listener in range(len(changed["static_resources"]["listeners"])):
+        manager = _manager(changed, listener)
+        manager["http_filters"] = [f for f in manager["http_filters"] if f["name"] != "picker"]
     address, port = endpoint.rsplit(":", 1)
     target = {"endpoint": {"address": {"socket_address": {"address": address, "port_value": int(port)}}}}
     resources = changed["static_resources"]
-    resources["clusters"] = [c for c in resources["clusters"] if c["name"] in ("admin", "scheduler")]
+    resources["clusters"] = [
+        c for c in resources["clusters"] if c["name"] in ("admin", "scheduler", "picked")
+    ]
     resources["clusters"].append(
         {
-            "name": "picked",
+            "name": ENGINE_CLUSTER,
             "type": "STATIC",
-            "load_assignment": {"cluster_name": "picked", "endpoints": [{"lb_endpoints": [target]}]},
+            "load_assignment": {"cluster_name": ENGINE_CLUSTER, "endpoints": [{"lb_endpoints": [target]}]},
         }
     )
     return replace(rendered, config=changed)

@@ -18,6 +18,7 @@ __all__ = ["Pool", "pool_of_two"]
 NAMESPACE = "router"
 #: Pickers read pods, not EndpointSlices, so loopback addresses do; both pods listen on the pool's one port.
 PREFILL_ADDRESS, DECODE_ADDRESS = "127.0.0.2", "127.0.0.3"
+DEAD_ADDRESS = "127.0.0.4"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,15 @@ class Pool:
         label = f"{REVISION_LABEL}={revision}"
         self.cluster.kubectl("label", "pod", pod, "-n", self.namespace, "--overwrite", label)
 
+    @contextmanager
+    def dead_pod(self) -> Iterator[str]:
+        """The endpoint of a pod, Ready as long as the block runs, that refuses connections."""
+        _start(self.cluster, "dead", DEAD_ADDRESS)
+        try:
+            yield f"{DEAD_ADDRESS}:{self.decode.rsplit(':', 1)[1]}"
+        finally:
+            self.cluster.kubectl("delete", "pod", "dead", "-n", self.namespace, "--force", "--grace-period=0")
+
 
 @contextmanager
 def pool_of_two(cluster: Cluster) -> Iterator[Pool]:
@@ -46,19 +56,7 @@ def pool_of_two(cluster: Cluster) -> Iterator[Pool]:
             cluster.create_namespace(NAMESPACE)
             cluster.apply([_service_account("default"), _inference_pool(port), *_objectives()])
             for name, address in (("prefill", PREFILL_ADDRESS), ("decode", DECODE_ADDRESS)):
-                cluster.apply([_pod(name)])
-                status = json.dumps({"status": _ready(address)})
-                cluster.kubectl(
-                    "patch",
-                    "pod",
-                    name,
-                    "-n",
-                    NAMESPACE,
-                    "--subresource=status",
-                    "--type=merge",
-                    "-p",
-                    status,
-                )
+                _start(cluster, name, address)
             yield Pool(
                 cluster=cluster,
                 name="pool",
@@ -67,6 +65,14 @@ def pool_of_two(cluster: Cluster) -> Iterator[Pool]:
                 decode=second.endpoint,
                 kubeconfigs={release: _account(cluster, release) for release in release_names()},
             )
+
+
+def _start(cluster: Cluster, name: str, address: str) -> None:
+    cluster.apply([_pod(name)])
+    status = json.dumps({"status": _ready(address)})
+    cluster.kubectl(
+        "patch", "pod", name, "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", status
+    )  # fmt: skip
 
 
 def _account(cluster: Cluster, release: str) -> Path:

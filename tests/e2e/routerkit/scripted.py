@@ -3,7 +3,7 @@
 `python -m tests.e2e.routerkit.scripted PORT active|standby`. It serves with the package's own server; only the decisions are a script:
 
 - `x-test-hold-s`: hold for so long; `x-test-hold`: hold until a call with `x-test-let-go` and the same value arrives
-- `x-test-endpoints`: the subset hint; `x-test-refuse`: answer with that status
+- `x-test-endpoints`: the subset hint; `x-test-others`: the one of a second try; `x-test-refuse`: answer with that status
 - `x-test-set`: `name=value`, a header to set; `x-test-body`: a body to put in its place
 - `x-test-raise`: fail with an exception in this method of the host
 """
@@ -61,6 +61,7 @@ class ScriptedHost:
         then = Go(
             call_id=call.id,
             endpoints=tuple(part for part in headers.get("x-test-endpoints", "").split(",") if part),
+            others=tuple(part for part in headers.get("x-test-others", "").split(",") if part),
             headers={name: value} if name else {},
             body=headers["x-test-body"].encode() if "x-test-body" in headers else None,
         )

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentic_serving.api.matching import PROGRAM_HEADER, ProgramRoute
+from agentic_serving.api.matching import PROGRAM_HEADER, ProgramRoute, is_owned_header
 from agentic_serving.api.program import HeaderMatch
 from agentic_serving.render.envoy import EnvoyConfig, EnvoyInputs, connection_age_s, envoy_config, to_yaml
 from agentic_serving.render.envoy_routes import SESSION
@@ -62,6 +62,14 @@ def filters(rendered: EnvoyConfig) -> dict[str, dict[str, Any]]:
     return {found["name"]: found.get("typed_config", {}) for found in manager(rendered)["http_filters"]}
 
 
+def picking(rendered: EnvoyConfig) -> dict[str, Any]:
+    return manager(rendered, 2)
+
+
+def picking_filters(rendered: EnvoyConfig) -> dict[str, dict[str, Any]]:
+    return {found["name"]: found.get("typed_config", {}) for found in picking(rendered)["http_filters"]}
+
+
 def set_headers(route: dict[str, Any]) -> dict[str, str]:
     mutations = route["typed_per_filter_config"]["program"]["mutations"]["request_mutations"]
     return {found["append"]["header"]["key"]: found["append"]["header"]["value"] for found in mutations}
@@ -101,16 +109,45 @@ def test_only_the_two_ports_of_the_pod_are_open() -> None:
 )
 def test_filters_stand_in_the_order_of_the_proven_chain(base: EnvoyInputs, first: list[str]) -> None:
     """The scheduler reads the program that the first filter writes, and steers the picker."""
-    rest = ["picker", "usage-json", "usage-sse", "envoy.filters.http.router"]
+    rest = ["pod", "usage-json", "usage-sse", "envoy.filters.http.router"]
     assert list(filters(render(base=base))) == [*first, *rest]
+    assert list(picking_filters(render(base=base))) == ["hint", "picker", "envoy.filters.http.router"]
 
 
 def test_the_picker_sees_both_directions_whole_and_a_request_never_goes_around_it() -> None:
-    picker = filters(render())["picker"]
+    picker = picking_filters(render())["picker"]
     assert picker["processing_mode"]["request_body_mode"] == "FULL_DUPLEX_STREAMED"
     assert picker["processing_mode"]["response_body_mode"] == "FULL_DUPLEX_STREAMED"
     assert picker["failure_mode_allow"] is False
     assert {route["route"]["cluster"] for route in to_engines(render())} == {"picked"}
+    (to_engine,) = picking(render())["route_config"]["virtual_hosts"][0]["routes"]
+    assert to_engine["route"]["cluster"] == "engine"
+    before = clusters(render())["picked"]["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    inner = {"envoy_internal_address": {"server_listener_name": "picking"}}
+    assert [one["endpoint"]["address"] for one in before] == [inner]
+
+
+def test_no_header_between_the_chains_comes_from_a_client_or_goes_to_an_engine() -> None:
+    rendered = render(base=ENFORCE)
+    outer, inner = host(rendered), picking(rendered)["route_config"]["virtual_hosts"][0]
+    there = {one["header"]["key"] for one in outer["request_headers_to_add"]} | {"x-envoy-attempt-count"}
+    assert there == set(inner["request_headers_to_remove"])
+    assert all(is_owned_header(name) for name in there)
+    marks = picking(rendered)["local_reply_config"]["mappers"]
+    back = {one["header"]["key"] for mark in marks for one in mark["headers_to_add"]}
+    back |= {one["header"]["key"] for one in inner["response_headers_to_add"]}
+    kept = {rule["header"] for rule in filters(rendered)["pod"]["response_rules"] if rule["remove"]}
+    assert back == kept | set(outer["response_headers_to_remove"])
+
+
+def test_a_request_is_tried_again_only_where_the_inner_chain_asks_for_it() -> None:
+    for route in to_engines(render()):
+        policy = route["route"]["retry_policy"]
+        assert policy["retry_on"] == "retriable-headers"
+        asked = [header["name"] for header in policy["retriable_headers"]]
+        assert (
+            asked == picking(render())["route_config"]["virtual_hosts"][0]["response_headers_to_remove"][:1]
+        )
 
 
 @pytest.mark.parametrize("scheduler", ["Off", "Observe"])
@@ -120,10 +157,11 @@ def test_no_timeout_is_shorter_than_the_request_may_take(scheduler: Literal["Off
     durations = [
         chain["stream_idle_timeout"],
         chain["common_http_protocol_options"]["max_stream_duration"],
-        filters(rendered)["picker"]["message_timeout"],
+        picking_filters(rendered)["picker"]["message_timeout"],
         *(route["route"][key] for route in to_engines(rendered) for key in ("timeout", "idle_timeout")),
     ]
     assert all(600 <= seconds(duration) < 610 for duration in durations)
+    assert picking(rendered)["stream_idle_timeout"] == "0s"  # none
 
 
 def test_a_hold_takes_nothing_of_the_time_that_the_request_has() -> None:
@@ -144,7 +182,8 @@ def test_the_subset_hint_is_let_out_of_one_filter_and_into_the_other() -> None:
     found = filters(render(base=ENFORCE))
     hint = {"untyped": ["envoy.lb.subset_hint"]}
     assert found["scheduler"]["metadata_options"] == {"receiving_namespaces": hint}
-    assert found["picker"]["metadata_options"] == {"forwarding_namespaces": hint}
+    picker = picking_filters(render(base=ENFORCE))["picker"]
+    assert picker["metadata_options"] == {"forwarding_namespaces": hint}
 
 
 @pytest.mark.parametrize("scheduler", ["Enforce", "Observe"])
@@ -193,7 +232,7 @@ def test_hints_go_to_the_scheduler_under_the_program_that_calls_have() -> None:
     assert sorted(set(rewritten), key=rewritten.index) == ["/v1/hints/coder", "/v1/hints/default"]
     for route in found:
         disabled = route["typed_per_filter_config"]
-        assert {name for name, config in disabled.items() if config["disabled"]} == {"scheduler", "picker"}
+        assert {name for name, config in disabled.items() if config["disabled"]} == {"scheduler"}
 
 
 def test_hints_are_tried_after_refusals_and_before_every_call() -> None:

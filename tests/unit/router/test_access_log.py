@@ -6,7 +6,8 @@ from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 from google.protobuf.json_format import ParseDict
 
 from agentic_serving.render.envoy_filters import USAGE_METADATA as RENDERED
-from agentic_serving.router.access_log import USAGE_METADATA, usage_of, usages
+from agentic_serving.render.envoy_picking import POD_METADATA as RENDERED_POD
+from agentic_serving.router.access_log import POD_METADATA, USAGE_METADATA, usage_of, usages
 from agentic_serving.router.words import Usage
 
 DESTINATION = "x-gateway-destination-endpoint"
@@ -43,6 +44,14 @@ def tokens(**fields: object) -> dict[str, object]:
             id="who-answered-counts",
         ),
         pytest.param(
+            entry(
+                upstream_remote_address={"envoy_internal_address": {"server_listener_name": "picking"}},
+                metadata={"filter_metadata": {POD_METADATA: {"pod": "10.0.0.7:8000"}}},
+            ),
+            Usage(call_id="c", endpoint="10.0.0.7:8000", status=200),
+            id="as-the-inner-chain-says",
+        ),
+        pytest.param(
             entry(upstream_remote_address={"socket_address": {"address": "fd00::7", "port_value": 8000}}),
             Usage(call_id="c", endpoint="[fd00::7]:8000", status=200),
             id="version-6",
@@ -77,4 +86,4 @@ def test_entries_without_an_id_are_of_no_call() -> None:
 
 
 def test_usage_is_read_where_the_filters_write_it() -> None:
-    assert USAGE_METADATA == RENDERED
+    assert (USAGE_METADATA, POD_METADATA) == (RENDERED, RENDERED_POD)

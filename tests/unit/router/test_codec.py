@@ -9,6 +9,7 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentic_serving.render.envoy_picking import OTHERS_KEY, SUBSET, SUBSET_KEY
 from agentic_serving.render.envoy_scheduler import LONGEST_HOLD_S, scheduler_filter
 from agentic_serving.router import codec
 from agentic_serving.router.words import Go, Refuse
@@ -45,6 +46,12 @@ def test_the_hint_is_a_list_in_the_pickers_namespace() -> None:
     assert MessageToDict(answer.dynamic_metadata) == {
         "envoy.lb.subset_hint": {key: ["10.0.0.1:8000", "10.0.0.2:8000"]}
     }
+
+
+def test_the_hint_of_a_second_try_stands_beside_it() -> None:
+    answer = said(codec.go(Go(call_id="c", endpoints=("10.0.0.1:8000",), others=("10.0.0.2:8000",)), BODY))
+    hints = MessageToDict(answer.dynamic_metadata)[SUBSET]
+    assert hints == {SUBSET_KEY: ["10.0.0.1:8000"], OTHERS_KEY: ["10.0.0.2:8000"]}
 
 
 @pytest.mark.parametrize(
