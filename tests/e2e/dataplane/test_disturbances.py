@@ -15,8 +15,6 @@ from .site import Site, Stack, new_session
 
 #: Turns that are under way at any time while something is being changed.
 _WIDTH = 4
-#: What the picker says of a hint none of whose pods is in the pool any more.
-_RACED = "failed to find endpoint candidates"
 
 
 @asynccontextmanager
@@ -59,13 +57,7 @@ async def until(holds: Callable[[], object], *, timeout_s: float = 120.0) -> Non
 
 
 def failures(answers: list[Answer]) -> list[Answer]:
-    """All, but for what docs/router.md calls a known limit: a pod leaves the pool between the scheduler's hint and the picker's choice.
-
-    At most one for each turn that is under way at the same time.
-    """
-    failed = [a for a in answers if not a.ok]
-    raced = [a for a in failed if _RACED in a.body]
-    return failed if len(raced) > _WIDTH else [a for a in failed if a not in raced]
+    return [a for a in answers if not a.ok]
 
 
 async def test_a_rolling_update_fails_no_request(stack: Stack, caller: Caller) -> None:
