@@ -9,6 +9,7 @@ an engine answered is never tried again.
 - The scheduler's hint comes as a header, and a script makes it metadata again, which pickers read. On the second try it
   is the scheduler's other hint, all pods but the first; on the third there is none. So a picker that still counts on a dead
   pod does not choose it twice.
+- A further try has an id of its own, as the picker's accounts go by it and may not have closed that of the last.
 - HTTP/1.1 in between: each request has its connection, and shares neither windows nor resets with others.
 - No time limits here: the outer chain has them, and its end of a request ends the request here.
 """
@@ -73,7 +74,10 @@ _HINT_SCRIPT = f"""
 function envoy_on_request(handle)
   local headers, own = handle:headers(), handle:streamInfo():dynamicMetadata()
   local attempt = headers:get("{ATTEMPT_HEADER}") or "1"
-  if attempt ~= "1" then own:set("{TRIED[0]}", "{TRIED[1]}", true) end
+  if attempt ~= "1" then
+    own:set("{TRIED[0]}", "{TRIED[1]}", true)
+    headers:replace("x-request-id", (headers:get("x-request-id") or "") .. "-" .. attempt)
+  end
   local named = {{["1"] = "{HINT_HEADER}", ["2"] = "{OTHERS_HEADER}"}}
   local hint = named[attempt] and headers:get(named[attempt])
   if hint == nil then return end
