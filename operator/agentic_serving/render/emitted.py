@@ -63,7 +63,6 @@ def granted() -> tuple[Access, ...]:
 
 def _grants() -> Iterator[tuple[str, str, list[str]]]:
     yield LEASES, "leases", ["create", "get", "patch", "update"]
-    yield "apps", "deployments", ["get", "list", "watch"]
     for name in release_names():
         for rule in picker_rbac(load_release(name)):
             for group in rule["apiGroups"]:

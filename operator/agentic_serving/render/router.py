@@ -30,12 +30,12 @@ from agentic_serving.render.ports import ENVOY_READY_PORT, HTTP_PORT
 from agentic_serving.render.programs import routes
 from agentic_serving.render.scheduler import (
     SCHEDULER_RULE,
+    lease_rules,
     longest_hold_s,
     scheduler_address,
     scheduler_capabilities,
     scheduler_config,
     scheduler_container,
-    scheduler_rbac,
     scheduler_volumes,
 )
 from agentic_serving.render.supporting import tokenizer_url
@@ -205,7 +205,7 @@ def rbac(basis: Basis) -> Iterator[Manifest]:
     metadata = owner.metadata(name, "router")
     yield Manifest(body=fill("service_account", metadata=metadata), rules=(_RBAC,))
     yield Manifest(
-        body=fill("role", metadata=metadata, rules=[*picker_rbac(basis.release), *scheduler_rbac(basis)]),
+        body=fill("role", metadata=metadata, rules=[*picker_rbac(basis.release), *lease_rules(basis)]),
         rules=(_RBAC,),
     )
     binding = fill(

@@ -29,12 +29,12 @@ __all__ = [
     "LEASES",
     "MECHANISM",
     "SCHEDULER_RULE",
+    "lease_rules",
     "longest_hold_s",
     "scheduler_address",
     "scheduler_capabilities",
     "scheduler_config",
     "scheduler_container",
-    "scheduler_rbac",
     "scheduler_service",
     "scheduler_volumes",
 ]
@@ -77,7 +77,6 @@ def scheduler_config(basis: Basis, pools: tuple[PlannedPool, ...], ordering: Ord
             role: header for role, header in asdict(basis.release.headers).items() if header is not None
         },
         "pod_labels": pool_selector(basis),
-        "workload_labels": basis.owner.selector("engine"),
         "engine_port": ENGINE_PORT,
         "engine": basis.spec.engine.type,
         "engine_version": basis.version,
@@ -177,19 +176,15 @@ def _port(name: str, number: int, protocol: str) -> dict[str, Any]:
     return {"name": name, "port": number, "targetPort": number, "protocol": "TCP", "appProtocol": protocol}
 
 
-def scheduler_rbac(basis: Basis) -> list[dict[str, Any]]:
-    """Rules of the router's Role for the scheduler alone; pods it watches with the picker's.
-
-    Deployments, as they say first that pods will go; the Lease of the active one. Creating cannot be limited to a name.
-    """
-    rules: list[dict[str, Any]] = []
-    if basis.scheduling == "Enforce":
-        rules.append({"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch"]})
-    if basis.shares_scheduler:
-        lease = {"apiGroups": [LEASES], "resources": ["leases"]}
-        rules.append({**lease, "verbs": ["create"]})
-        rules.append({**lease, "verbs": ["get", "patch", "update"], "resourceNames": [scheduler_name(basis)]})
-    return rules
+def lease_rules(basis: Basis) -> list[dict[str, Any]]:
+    """Rules of the router's Role for the Lease of the active scheduler. Creating cannot be limited to a name."""
+    if not basis.shares_scheduler:
+        return []
+    lease = {"apiGroups": [LEASES], "resources": ["leases"]}
+    return [
+        {**lease, "verbs": ["create"]},
+        {**lease, "verbs": ["get", "patch", "update"], "resourceNames": [scheduler_name(basis)]},
+    ]
 
 
 def scheduler_container(basis: Basis, *, pre_stop_s: int) -> list[dict[str, Any]]:

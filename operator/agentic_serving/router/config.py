@@ -49,7 +49,6 @@ class Config:
     Attributes:
         picker_headers: of the release's dialect: role of a header → its name (`templates/pickers/*.yaml`, `headers`).
         pod_labels: of engine pods; the role is in `names.ROLE_LABEL`.
-        workload_labels: of the Deployments that make them; empty: nobody says when pods are about to go.
         capacity_tokens: estimate for replicas whose metrics do not say.
         router_replicas: more than one need the Lease of the active scheduler.
         policy: the core's parameters. Its defaults are for steps of 8,192 tokens; what depends on the engine's step
@@ -62,7 +61,6 @@ class Config:
     programs: tuple[Program, ...] = ()
     picker_headers: Mapping[str, str] = field(default_factory=dict)
     pod_labels: Mapping[str, str] = field(default_factory=dict)
-    workload_labels: Mapping[str, str] = field(default_factory=dict)
     engine_port: int = 8000
     engine: Literal["vLLM", "SGLang"] = "vLLM"
     engine_version: str = ""

@@ -31,7 +31,6 @@ PARTS = frozenset(
         "scrape",
         "state",
         "web",
-        "workloads",
     }
 )
 

@@ -35,7 +35,6 @@ from agentic_serving.router.state import PASSWORD_VARIABLE, State, open_state
 from agentic_serving.router.subset import subset
 from agentic_serving.router.web import Site, make_app
 from agentic_serving.router.words import Listener, Pod
-from agentic_serving.router.workloads import Workloads
 
 __all__ = ["run"]
 
@@ -109,10 +108,9 @@ class _Process:
         listeners: list[Listener] = [self.metrics, self.report, self.history, self.state.journal]
         if self.spans is not None:
             listeners.append(self.spans)
-        self.desk = Desk(config, listeners=listeners, service=self.state.service, hint=self._hint)
+        self.desk = Desk(config, listeners=listeners, service=self.state.service, hint=subset)
         self.desk.on_error(self._listener_failed)
         self._pods: Pods | None = None  # until there is a cluster to ask
-        self._workloads: Workloads | None = None
         self._active = False
         self.site = Site(
             config=config,
@@ -157,14 +155,10 @@ class _Process:
 
     async def until(self, stop: asyncio.Event, cluster: Cluster, rng: Random) -> int:
         """0: asked to stop. 1: a part ended by itself, which is a bug; the keeper starts us again."""
-        told = self.metrics.error
-        pods = Pods(cluster, self._config, self._pods_changed, clock=self._clock, rng=rng, mishap=told)
-        workloads = Workloads(cluster, self._config, self._clock, rng=rng, mishap=told)
+        pods = Pods(cluster, self._config, self._pods_changed, rng=rng, mishap=self.metrics.error)
         active = Active(self._settings, self._config, cluster, self._clock, begin=self._begin, end=self._end)
-        self._pods, self._workloads = pods, workloads
+        self._pods = pods
         parts = [active.run(), pods.run(), pods.scraper.run(), self._reload()]
-        if self._config.workload_labels:
-            parts.append(workloads.run())
         tasks = [asyncio.create_task(part) for part in parts]
         asked = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([asked, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -198,10 +192,6 @@ class _Process:
     def _deliver(self, words: Sequence[object]) -> None:
         if self.server is not None:
             self.server.deliver(words)  # type: ignore[arg-type] # as the desk said them
-
-    def _hint(self, target: str, pods: Sequence[Pod]) -> tuple[str, ...]:
-        unsettled = self._workloads is not None and self._workloads.unsettled
-        return () if unsettled else subset(target, pods)
 
     def _pods_changed(self, pods: list[Pod]) -> None:
         self._deliver(self.desk.pods(pods, self._clock.monotonic_s()))

@@ -1,20 +1,16 @@
 """The stack's engine pods as the desk sees them: what Kubernetes says of each, and what its engine says."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from random import Random
 from typing import Any
 
 from agentic_serving import names
-from agentic_serving.clock import Clock
 from agentic_serving.cluster import kinds
 from agentic_serving.cluster.following import follow
 from agentic_serving.cluster.port import Cluster, Manifest
 from agentic_serving.router.config import Config
 from agentic_serving.router.scrape import Sample, Scraper
 from agentic_serving.router.words import Pod
-from agentic_serving.router.workloads import SETTLE_S
 
 __all__ = ["Pods", "pod_of"]
 
@@ -51,9 +47,6 @@ def _is(status: Mapping[str, Any], condition: str) -> bool:
 class Pods:
     """Follows them.
 
-    A pod that becomes Ready counts as that `SETTLE_S` later: the picker hears of it when it likes, and keeps what it found
-    of a hint for 50 ms (gateway-api-inference-extension v1.5.0, `pkg/epp/requestcontrol/candidates.go`).
-
     Args:
         changed: told of all pods whenever something of them is new.
         mishap: told `pods` or `scrape` when one of them fails once; what was known stays known.
@@ -68,7 +61,6 @@ class Pods:
         config: Config,
         changed: Callable[[list[Pod]], None],
         *,
-        clock: Clock,
         rng: Random,
         mishap: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -76,26 +68,15 @@ class Pods:
         self._cluster = cluster
         self._config = config
         self._tell = changed
-        self._clock = clock
         self._rng = rng
         self._mishap = mishap
         self._objects: list[Manifest] = []
-        self._known_s: dict[str, float] = {}  # when the picker knows it, by endpoint
         self.scraper = Scraper(
             config.engine, self._endpoints, self._changed, rng=rng, failed=lambda: mishap("scrape")
         )
 
     @property
     def pods(self) -> list[Pod]:
-        now_s = self._clock.monotonic_s()
-        return [
-            pod if self._known_s.get(pod.endpoint, 0.0) <= now_s else replace(pod, ready=False)
-            for pod in self._seen
-        ]
-
-    @property
-    def _seen(self) -> list[Pod]:
-        """As Kubernetes has them."""
         found = (pod_of(obj, self._config.engine_port, self.scraper.sample) for obj in self._objects)
         return sorted((pod for pod in found if pod is not None), key=lambda pod: pod.name)
 
@@ -112,20 +93,11 @@ class Pods:
         )
         async for collection in found:
             self._objects = list(collection.values())
-            self._settle(SETTLE_S if self.listed else 0.0)
             self.listed = True
             self._changed()
 
-    def _settle(self, after_s: float) -> None:
-        """Those that became Ready are known after a while, and told again then."""
-        ready = {pod.endpoint for pod in self._seen if pod.ready}
-        known_s = self._clock.monotonic_s() + after_s
-        if after_s and ready - self._known_s.keys():
-            asyncio.get_running_loop().call_later(after_s, self._changed)
-        self._known_s = {endpoint: self._known_s.get(endpoint, known_s) for endpoint in ready}
-
     def _endpoints(self) -> Iterable[str]:
-        return [pod.endpoint for pod in self._seen if pod.ready]
+        return [pod.endpoint for pod in self.pods if pod.ready]
 
     def _changed(self) -> None:
         self._tell(self.pods)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from agentic_serving import names
-from agentic_serving.clock import ManualClock
 from agentic_serving.cluster.fake import FakeCluster
 from agentic_serving.cluster.kinds import POD
 from agentic_serving.errors import InvalidInput
@@ -17,7 +16,6 @@ from agentic_serving.router.pods import Pods, pod_of
 from agentic_serving.router.reload import ConfigFile
 from agentic_serving.router.scrape import Sample
 from agentic_serving.router.words import Pod
-from agentic_serving.router.workloads import SETTLE_S
 
 LABELS = {"app": "engine"}
 CONFIG = Config(namespace="ns", stack="chat", mode="Enforce", pod_labels=LABELS)
@@ -93,8 +91,7 @@ def test_an_address_of_version_6_is_bracketed() -> None:
 async def test_pods_that_come_and_go_are_told() -> None:
     cluster = FakeCluster()
     told: asyncio.Queue[list[Pod]] = asyncio.Queue()
-    clock = ManualClock()
-    pods = Pods(cluster, CONFIG, told.put_nowait, clock=clock, rng=Random(1))
+    pods = Pods(cluster, CONFIG, told.put_nowait, rng=Random(1))
     following = asyncio.create_task(pods.run())
     async with asyncio.timeout(5):
         assert await told.get() == []
@@ -102,23 +99,7 @@ async def test_pods_that_come_and_go_are_told() -> None:
         await cluster.create(POD, manifest("one"))
         while not (found := await told.get()):
             pass
-    assert [(pod.name, pod.ready) for pod in found] == [("one", False)]  # the picker may not know it yet
-    clock.advance(SETTLE_S)
-    assert [(pod.name, pod.ready) for pod in pods.pods] == [("one", True)]
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
-
-
-async def test_pods_that_were_there_before_us_are_known_to_the_picker() -> None:
-    cluster = FakeCluster()
-    await cluster.create(POD, manifest("one"))
-    told: asyncio.Queue[list[Pod]] = asyncio.Queue()
-    following = asyncio.create_task(
-        Pods(cluster, CONFIG, told.put_nowait, clock=ManualClock(), rng=Random(1)).run()
-    )
-    async with asyncio.timeout(5):
-        found = await told.get()
-    assert [(pod.name, pod.ready) for pod in found] == [("one", True)]
+    assert [pod.name for pod in found] == ["one"]
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
 
