@@ -1,7 +1,6 @@
 """The same sessions twice on the same engines, too many for their caches: without the program scheduler, then with it."""
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from tests.e2e.asking import Asking
 from tests.e2e.localcluster.controlplane import ControlPlane
+from tests.e2e.localcluster.tools import cache_dir
 
 from .fanout import fan_out
 from .show import step
@@ -107,7 +107,7 @@ def _explained(traffic: Traffic, asking: Asking, model: str) -> None:
         f"a fan-out: {_SIBLINGS} helpers begin with the same 6,000 tokens; agentic-serving explain run {name}"
     )
     fan_out(traffic.endpoint, model, {"x-pipeline": "nightly-review"}, name=name, children=_SIBLINGS)
-    picture = Path(tempfile.gettempdir()) / "agentic-serving-demo-run.svg"
+    picture = cache_dir().parent / "demo-run.svg"
     print(asking.explained(f"nightly-review/{name}", "--svg", str(picture)))
     print(f"the same as a picture: {picture}", flush=True)
 
