@@ -257,7 +257,10 @@ class KubeCluster:
             allow_redirects=False,
             **self._transport.arguments(),
         ) as response:
-            yield response
+            try:
+                yield response
+            finally:
+                _drop(response)
 
     async def _headers(self, request: "_Request") -> dict[str, str]:
         headers = {"User-Agent": _AGENT, "Accept": request.accept}
@@ -286,6 +289,13 @@ class _Request:
 
     def __str__(self) -> str:
         return f"{self.verb} {self.path}"
+
+
+def _drop(response: aiohttp.ClientResponse) -> None:
+    """An answer that was not read to its end, as of a watch that was left: its connection goes at once, without TLS's goodbye."""
+    transport = response.connection.transport if response.connection else None
+    if transport is not None:
+        transport.abort()
 
 
 @contextlib.contextmanager
