@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from tests.e2e.localcluster.cluster import Cluster
+from tests.e2e.operator_process import source_root
 
 __all__ = ["Asking"]
 
@@ -48,7 +49,7 @@ class Asking:
                 "--kubeconfig",
                 self._kubeconfig,
             ],
-            env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "COLUMNS": "120"},
+            env={**os.environ, "PYTHONPATH": str(source_root()), "COLUMNS": "120"},
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,
