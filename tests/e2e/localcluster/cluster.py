@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from . import thirdparty
 from .credentials import kubeconfig_text, write_private
+from .process import wait_until
 
 __all__ = ["Cluster", "KubectlFailed", "Reachable"]
 
@@ -102,7 +103,14 @@ class Cluster:
             return
         self.apply(crds)
         names = [f"crd/{crd['metadata']['name']}" for crd in crds]
-        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+        wait_until(
+            lambda: all(map(self._established, names)), timeout_s=30, what=f"{', '.join(names)} served"
+        )
+
+    def _established(self, name: str) -> bool:
+        """`kubectl wait` fails, instead of waiting, on a CRD whose conditions the server has not written yet."""
+        conditions = self.get(name).get("status", {}).get("conditions") or []
+        return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
     def install_third_party(self, *sets: str) -> None:
         """Install other projects' CRDs: the named sets of `thirdparty.CRD_SETS`, or all."""
