@@ -1,7 +1,8 @@
 """What one session's last prompt was read from, so that of the next one only what is new is normalised and hashed.
 
-Bodies grow by appending. Each message is known again by Python's own hash of its serialised form: keyed anew in each process, fast, and
-never written anywhere or compared with another process's. Reading with a memo gives the same blocks as reading without.
+Bodies grow by appending. Each message is known again by Python's own hash of its JSON, or of its serialised form where it was
+read already: keyed anew in each process, fast, and never written anywhere or compared with another process's. Reading with a
+memo gives the same blocks as reading without.
 """
 
 import marshal
@@ -9,6 +10,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from agentic_serving.program.entries import Entries
 from agentic_serving.program.normalise import Template
 from agentic_serving.program.prompt import Prompt
 
@@ -25,12 +27,17 @@ _MASK = 0xFFFFFFFFFFFFFFFF
 
 def fingerprints(body: Mapping[str, Any], entries: Sequence[Any], template: Template) -> list[int]:
     """One number for what stands before the messages, then one for each message but the last; empty if there is no saying."""
+    tools = body.get("tools")
     before = (
-        [body.get(name) for name in ("tools", "system", "instructions")],
+        [body.get(name) for name in ("system", "instructions")],
+        tools.fingerprints() if isinstance(tools, Entries) else tools,
         ["system" in body, template.head, template.call_ids, template.reasoning],
     )
     try:
-        return [hash(marshal.dumps(value, _PLAIN)) for value in (before, *entries[:-1])]
+        head = hash(marshal.dumps(before, _PLAIN))
+        if isinstance(entries, Entries):
+            return [head, *entries.fingerprints()[:-1]]
+        return [head, *(hash(marshal.dumps(entry, _PLAIN)) for entry in entries[:-1])]
     except ValueError:  # nested more than 2000 deep, or no JSON
         return []
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import orjson
 
+from agentic_serving.program.entries import is_list
 from agentic_serving.program.hashing import canonical
 
 __all__ = [
@@ -106,10 +107,10 @@ def head_of(body: dict[str, Any]) -> list[Part]:
     return [*_tools(body.get("tools")), *_system(body)]
 
 
-def entries_of(body: dict[str, Any]) -> list[object]:
+def entries_of(body: dict[str, Any]) -> Sequence[object]:
     """The messages, or the items of Responses; a prompt that is one text is one entry."""
     given = body.get("messages", body.get("input"))
-    return given if isinstance(given, list) else [given]
+    return given if is_list(given) else [given]
 
 
 def parts_of(entry: object, template: Template) -> list[Part]:
@@ -124,7 +125,7 @@ def parts_of(entry: object, template: Template) -> list[Part]:
 
 def _tools(tools: object) -> Iterator[Part]:
     """All tools are one block: templates write them in one piece."""
-    if not isinstance(tools, list) or not tools:
+    if not is_list(tools) or not tools:
         return
     yield Part("ToolCatalog", "", canonical([_tool(tool) for tool in tools]), any(map(_hinted, tools)))
 

@@ -3,7 +3,7 @@
 At most MAX_HINTS a request. Of tools, system and messages only the last few are looked at: clients mark the end of each.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 from urllib.parse import unquote
@@ -111,7 +111,7 @@ def _marks(body: Mapping[str, Any]) -> Iterator[Hint]:
             yield from _marked(parts[i], field, i)
 
 
-def _newest(parts: list[Any]) -> range:
+def _newest(parts: Sequence[Any]) -> range:
     return range(len(parts) - 1, max(0, len(parts) - _NEWEST) - 1, -1)
 
 

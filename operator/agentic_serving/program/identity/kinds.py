@@ -4,7 +4,7 @@ By the body's fields, whichever API it is for. A session's first turn is `human`
 agent's machinery writes in the user's name (a sub-agent has ended) counts as a tool's answer: nobody sat and typed it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentic_serving.program.identity.naming import codex_metadata
@@ -88,7 +88,7 @@ def _last(body: Mapping[str, Any], request: Request) -> TurnKind:
     return "human"
 
 
-def _given(body: Mapping[str, Any]) -> list[Any]:
+def _given(body: Mapping[str, Any]) -> Sequence[Any]:
     """Messages, or items of Responses; a text alone is one message."""
     given = body.get("messages", body.get("input"))
     return [{"role": "user", "content": given}] if isinstance(given, str) else sequence(given)

@@ -1,10 +1,12 @@
 """Looking into headers and bodies from outside: what is not of the expected kind is absent. Nothing raises."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+
+from agentic_serving.program.entries import is_list
 
 __all__ = ["json_object", "mapping", "number", "seconds", "sequence", "text_of"]
 
@@ -29,8 +31,8 @@ def mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def sequence(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def sequence(value: object) -> Sequence[Any]:
+    return value if is_list(value) else ()
 
 
 def number(value: object) -> int | None:
