@@ -5,7 +5,6 @@ that no request fails by our end.
 """
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -20,7 +19,7 @@ from agentic_serving import logs
 from agentic_serving.clock import Clock
 from agentic_serving.cluster.port import Cluster
 from agentic_serving.errors import InvalidInput
-from agentic_serving.router import declarations, server
+from agentic_serving.router import declarations, memory, server
 from agentic_serving.router.active import Active
 from agentic_serving.router.config import Config
 from agentic_serving.router.desk import Desk
@@ -40,11 +39,6 @@ __all__ = ["run"]
 
 _log = logging.getLogger(__name__)
 
-#: Objects made since the last look before the youngest are looked at, and how often the next older ones are. Never all of
-#: them: with 2.4 million containers, as of some 100,000 sessions, one look at everything takes 0.5 s of CPU in which no
-#: call is answered; at 50,000 young ones 1.4 ms, at 50 times as many 145 ms (CPython 3.11, one run). Cycles hardly arise.
-_GC = (50_000, 50, 1_000_000)
-
 
 async def run(
     settings: SchedulerSettings, *, clock: Clock, rng: Random, cluster: Cluster | None = None
@@ -56,6 +50,7 @@ async def run(
         cluster: instead of the one that the settings name.
     """
     logs.set_up(settings.log_level, settings.log_format)
+    memory.keep_heap()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -74,8 +69,7 @@ async def run(
             _log.error("cannot listen", extra={"error": str(error)})
             return 2
         closing.push_async_callback(cluster.close)
-        gc.freeze()
-        gc.set_threshold(*_GC)
+        memory.spare_old_objects()
         return await process.until(stop, cluster, rng)
 
 
