@@ -23,7 +23,7 @@ _LIMITS = {
 def keep_heap() -> bool:
     """Memory that was used once is kept for the next body, up to 64 MiB of it; False where the C library is not glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all([mallopt(name, value) == 1 for name, value in _LIMITS.items()])
+    return mallopt is not None and all(mallopt(name, value) == 1 for name, value in _LIMITS.items())
 
 
 def spare_old_objects() -> None:

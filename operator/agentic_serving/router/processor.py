@@ -5,15 +5,17 @@ trailers. Then it ends the stream; it cancels it where the client or the engine 
 """
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import grpc
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 
 from agentic_serving.router import codec
 from agentic_serving.router.delivery import Delivery
+from agentic_serving.router.wire import Body
 from agentic_serving.router.words import Go, Refuse, Wait
 
-__all__ = ["Processor"]
+__all__ = ["Message", "Processor"]
 
 #: The host lets a held call go by itself; if it forgets, we do, and Envoy only after us.
 FORGOTTEN_S = 1.0
@@ -23,7 +25,8 @@ ENVOY_LATER_S = 2.0
 #: the longest context of served models, is about 5 MB of JSON.
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
-Context = grpc.aio.ServicerContext[pb.ProcessingRequest, bytes]
+Message: TypeAlias = pb.ProcessingRequest | Body
+Context = grpc.aio.ServicerContext[Message, bytes]
 
 
 @dataclass(slots=True)
@@ -45,7 +48,7 @@ class Processor:
         """One call. However its stream ends, the host hears of the end once."""
         stream = _Stream()
         try:
-            while isinstance(request := await context.read(), pb.ProcessingRequest):
+            while isinstance(request := await context.read(), Message):
                 answer = self._answer(stream, request)
                 del request  # it holds the body, which must not stay while the call is held
                 if isinstance(answer, _Held):
@@ -58,15 +61,14 @@ class Processor:
             if stream.call_id:
                 self.delivery.closed(stream.call_id)
 
-    def _answer(self, stream: _Stream, request: pb.ProcessingRequest) -> "bytes | _Held":
+    def _answer(self, stream: _Stream, request: Message) -> "bytes | _Held":
+        if isinstance(request, Body):
+            whole = request.ended and len(request.body) <= MAX_BODY_BYTES
+            return self._arrive(stream, request.body, codec.Shown(with_body=True, complete=whole))
         match request.WhichOneof("request"):
             case "request_headers":
                 stream.headers = codec.header_map(request.request_headers.headers.headers)
                 return self._headers(stream, ended=request.request_headers.end_of_stream)
-            case "request_body":
-                body = request.request_body
-                whole = body.end_of_stream and len(body.body) <= MAX_BODY_BYTES
-                return self._arrive(stream, body.body, codec.Shown(with_body=True, complete=whole))
             case "response_headers":
                 self._began(stream, request)
                 return codec.CONTINUE_RESPONSE

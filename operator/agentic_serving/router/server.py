@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import grpc
 from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage, StreamAccessLogsResponse
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from agentic_serving.router.access_log import AccessLog
 from agentic_serving.router.delivery import Delivery, Mishaps
-from agentic_serving.router.processor import Processor
+from agentic_serving.router.processor import Message, Processor
+from agentic_serving.router.wire import message_of
 from agentic_serving.router.words import Host, Word
 
 __all__ = ["ACTIVE_SERVICE", "Server", "serve"]
@@ -107,8 +107,8 @@ async def serve(
 
 def _processor(processor: Processor) -> grpc.GenericRpcHandler:
     """Answers are bytes already (`codec`)."""
-    handler: grpc.RpcMethodHandler[ProcessingRequest, bytes] = grpc.stream_stream_rpc_method_handler(
-        processor.process, request_deserializer=ProcessingRequest.FromString, response_serializer=None
+    handler: grpc.RpcMethodHandler[Message, bytes] = grpc.stream_stream_rpc_method_handler(
+        processor.process, request_deserializer=message_of, response_serializer=None
     )
     service = "envoy.service.ext_proc.v3.ExternalProcessor"
     return grpc.method_handlers_generic_handler(service, {"Process": handler})
