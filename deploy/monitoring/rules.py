@@ -123,6 +123,14 @@ def _scheduler() -> list[Json]:
             "An older one holds: changes of programs and policies have no effect. The scheduler's log names the field.",
         ),
         _alert(
+            "AgenticServingStateStoreUnavailable",
+            f"min by ({by}) (agentic_serving_state_healthy) == 0",
+            "5m",
+            "warning",
+            "The scheduler of {stack} cannot use its Valkey.",
+            "It schedules with what it knows, and a restart forgets that. kubectl describe astack says why (SchedulerHealthy).",
+        ),
+        _alert(
             "AgenticServingSchedulerErrors",
             f"sum by ({by}, part) (rate(agentic_serving_errors_total[5m])) > 0",
             "10m",

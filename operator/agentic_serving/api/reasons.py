@@ -182,6 +182,10 @@ class Reason(StrEnum):
         "SchedulerDown",
         "The program scheduler does not answer; requests go on without it. Read the log of container scheduler.",
     )
+    STATE_STORE_UNAVAILABLE = (
+        "StateStoreUnavailable",
+        "The program scheduler serves and cannot use its Valkey, so a restart forgets what it knows; the message says why.",
+    )
     SCHEDULER_UNREACHABLE = (
         "SchedulerUnreachable",
         "The operator cannot connect to the program scheduler, so it does not know; the message says which label lets it.",

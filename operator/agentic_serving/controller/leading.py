@@ -93,6 +93,7 @@ class Leading:
             reports=reports,
             references=references,
             queue=self.queue,
+            clock=clock,
             namespaces=settings.namespaces,
             look_s=settings.scheduler_look_s,
         )

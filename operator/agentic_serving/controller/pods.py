@@ -5,6 +5,7 @@ thousands of is not watched.
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from agentic_serving import names
@@ -12,7 +13,7 @@ from agentic_serving.api.conditions import Reason
 from agentic_serving.cluster.port import Manifest
 from agentic_serving.controller.observe import PodTrouble
 
-__all__ = ["container_trouble", "selector_of", "trouble_of"]
+__all__ = ["container_started", "container_trouble", "selector_of", "trouble_of"]
 
 #: Reasons of a waiting container that are not simply "starting".
 _FAILING = frozenset(
@@ -55,6 +56,15 @@ def container_trouble(pod: Manifest, name: str) -> str:
         if container.get("name") == name:
             return _said(container)[:_MAX_CHARS]
     return ""
+
+
+def container_started(pod: Manifest, name: str) -> datetime | None:
+    """When that container of a pod began to run, by its node's clock; None where it does not run."""
+    for container in (pod.get("status") or {}).get("containerStatuses") or ():
+        if container.get("name") == name:
+            said = ((container.get("state") or {}).get("running") or {}).get("startedAt")
+            return None if said is None else datetime.fromisoformat(said)
+    return None
 
 
 def _unschedulable(pod: Manifest) -> PodTrouble | None:

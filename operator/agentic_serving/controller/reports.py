@@ -19,6 +19,8 @@ __all__ = ["Figures", "PodAnswer", "StackReport", "figures_of", "stack_report"]
 #: Beyond it a program counts as idle, and its status stays as it is until the scheduler's window is empty. Two looks.
 IDLE_S = 120.0
 _PERCENTILES = ("p50", "p95", "p99")
+#: Of what a scheduler says in words; conditions may have 32,768.
+_MAX_CHARS = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +28,13 @@ class PodAnswer:
     """What became of asking one router pod.
 
     Attributes:
-        outcome: Answered; Silent: connected or refused, so the way there is open; Unreachable: no connection; Failing: the
-            container does not run.
+        outcome: Answered; Silent: connected or refused, so the way there is open; Starting: the same, of a container that
+            has only begun; Unreachable: no connection; Failing: the container does not run.
         said: the answer, or in words what happened.
     """
 
     pod: str
-    outcome: Literal["Answered", "Silent", "Unreachable", "Failing"]
+    outcome: Literal["Answered", "Silent", "Starting", "Unreachable", "Failing"]
     said: Mapping[str, Any] | str = ""
 
 
@@ -67,12 +69,19 @@ def stack_report(answers: Sequence[PodAnswer], before: Mapping[str, Figures]) ->
     said = {a.pod: a.said for a in answers if a.outcome == "Answered" and not isinstance(a.said, str)}
     active = next((data for _, data in sorted(said.items()) if data.get("active") is True), None)
     if active is not None:
-        message = "the active scheduler answers"
-        return StackReport(
-            holds=True, reason=Reason.SERVING, message=message, programs=figures_of(active, before)
-        )
+        works, reason, message = _store(active)
+        return StackReport(holds=works, reason=reason, message=message, programs=figures_of(active, before))
     holds, reason, message = _trouble(answers, answered=bool(said))
     return StackReport(holds=holds, reason=reason, message=message, programs=before)
+
+
+def _store(active: Mapping[str, Any]) -> tuple[bool, Reason, str]:
+    problem = active.get("store_problem")
+    if not isinstance(problem, str) or not problem:
+        return True, Reason.SERVING, "the active scheduler answers"
+    lost = "it schedules with what it knows, and a restart forgets that"
+    message = f"{problem[:_MAX_CHARS]}; {lost}; see spec.programScheduling.state"
+    return False, Reason.STATE_STORE_UNAVAILABLE, message
 
 
 def _trouble(answers: Sequence[PodAnswer], *, answered: bool) -> tuple[bool | None, Reason, str]:

@@ -8,14 +8,15 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from agentic_serving import names
+from agentic_serving.clock import Clock
 from agentic_serving.cluster import kinds
 from agentic_serving.cluster.port import Cluster, Manifest
 from agentic_serving.controller.board import Board
 from agentic_serving.controller.keys import Key
-from agentic_serving.controller.pods import container_trouble
+from agentic_serving.controller.pods import container_started, container_trouble
 from agentic_serving.controller.queue import WorkQueue
 from agentic_serving.controller.references import References
 from agentic_serving.controller.reports import PodAnswer, StackReport, stack_report
@@ -27,6 +28,8 @@ _log = logging.getLogger(__name__)
 #: Pods asked at once.
 _AT_ONCE = 32
 _CONTAINER = "scheduler"
+#: A scheduler listens after a second, on a busy node after some; a router pod is ready without it.
+_START_S = 20.0
 _SELECTOR = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY_VALUE},{names.COMPONENT_LABEL}=router"
 
 
@@ -83,6 +86,7 @@ class Schedulers:
         reports: Reports,
         references: References,
         queue: WorkQueue,
+        clock: Clock,
         namespaces: tuple[str, ...],
         look_s: float,
     ) -> None:
@@ -93,6 +97,7 @@ class Schedulers:
         self._reports = reports
         self._references = references
         self._queue = queue
+        self._clock = clock
         self._namespaces = namespaces
         self._look_s = look_s
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -134,16 +139,19 @@ class Schedulers:
         return found
 
     async def _look_at(self, stack: Key, pods: list[Manifest]) -> None:
-        answers = await asyncio.gather(*(self._ask(pod) for pod in pods))
+        asked = await asyncio.gather(*(self._ask(pod) for pod in pods))
+        answers = [one for one in asked if one is not None]
+        if {one.outcome for one in answers} == {"Starting"}:
+            return  # what is known stays until the next look, which knows more
         old = self._reports.get(stack)
-        report = stack_report([a for a in answers if a is not None], old.programs if old else {})
+        report = stack_report(answers, old.programs if old else {})
         if self._reports.put(stack, report):
             self._queue.add(stack)
             for program in self._references.referrers(stack):
                 self._queue.add(program)
 
     async def _ask(self, pod: Manifest) -> PodAnswer | None:
-        """None: it is only starting."""
+        """None: the pod is only starting."""
         name, status = str(pod["metadata"]["name"]), pod.get("status") or {}
         trouble = container_trouble(pod, _CONTAINER)
         if trouble:
@@ -155,9 +163,14 @@ class Schedulers:
             try:
                 return PodAnswer(pod=name, outcome="Answered", said=await self._pages.programs(address))
             except Silent as error:
-                return PodAnswer(pod=name, outcome="Silent", said=str(error))
+                outcome: Literal["Starting", "Silent"] = "Starting" if self._starts(pod) else "Silent"
+                return PodAnswer(pod=name, outcome=outcome, said=str(error))
             except Unreachable as error:
                 return PodAnswer(pod=name, outcome="Unreachable", said=str(error))
+
+    def _starts(self, pod: Manifest) -> bool:
+        started = container_started(pod, _CONTAINER)
+        return started is not None and (self._clock.now() - started).total_seconds() < _START_S
 
 
 def _ready(status: Mapping[str, Any]) -> bool:

@@ -171,6 +171,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     _gauge("state_pending_records", "Records that are not written yet."),
     _gauge("state_lag_seconds", "How long the oldest of them waits."),
+    _gauge("state_healthy", "0 while the store cannot be used, 1 else and where there is none."),
     # Health
     _gauge("active", "1 where this scheduler decides, 0 on a standby."),
     _counter("bodies_not_parsed_total", "Bodies that went on unread: past the limit, or not JSON."),

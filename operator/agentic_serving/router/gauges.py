@@ -71,6 +71,7 @@ class State(Collector):
         yield records
         yield _gauge("state_pending_records", stored.get("pending", 0.0))
         yield _gauge("state_lag_seconds", stored.get("lag_s", 0.0))
+        yield _gauge("state_healthy", stored.get("healthy", 1.0))
 
     def _objectives(self) -> Iterator[GaugeMetricFamily]:
         ratio, seconds = _gauge("objective_ratio"), _gauge("objective_seconds")

@@ -115,6 +115,7 @@ class _Process:
             clock=clock.monotonic_s,
             ready=self._why_not_ready,
             active=lambda: self._active,
+            store=lambda: self.state.problem if self._active else "",
         )
         self.server: server.Server | None = None
 

@@ -39,6 +39,7 @@ class Site:
         wall: now, for people.
         ready: why this scheduler is not ready; empty: it is.
         active: whether it decides, or stands by.
+        store: what is wrong with the store of the state, in a sentence; empty: nothing.
     """
 
     config: Config
@@ -49,6 +50,7 @@ class Site:
     clock: Callable[[], float]
     ready: Callable[[], str]
     active: Callable[[], bool]
+    store: Callable[[], str] = lambda: ""
     wall: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
@@ -130,6 +132,7 @@ class _Pages:
             "stack": site.config.stack,
             "mode": site.config.mode,
             "active": site.active(),
+            "store_problem": site.store(),
         }
 
 

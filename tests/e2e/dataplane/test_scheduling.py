@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from agentic_serving.cluster import kinds
+from agentic_serving.cluster.port import Manifest
 from tests.e2e.stacks import program
 from tests.e2e.world import condition, reports, wait_until
 
@@ -54,8 +55,9 @@ def turns(stack: Stack, name: str) -> int:
     return next((int(one["turns"]) for one in report(stack)["programs"] if one["name"] == name), 0)
 
 
-def healthy(stack: Stack, status: str = "True") -> None:
-    stack.site.api.wait(
+def healthy(stack: Stack, status: str = "True") -> Manifest:
+    """The stack, once its condition has this status."""
+    return stack.site.api.wait(
         kinds.STACK, stack.namespace, stack.name, reports("SchedulerHealthy", status), timeout_s=60
     )
 
@@ -132,6 +134,19 @@ async def test_every_change_of_mode_fails_no_request(stack: Stack, caller: Calle
             assert ("scheduler" in running) is (mode != "Off")
     assert failures(answers) == [], stack.complaints()
     assert report(stack)["mode"] == "Enforce"
+
+
+async def test_a_store_that_is_not_there_costs_no_request_and_is_told(stack: Stack, caller: Caller) -> None:
+    valkey = {"address": "127.0.0.1:1"}
+    async with load(caller) as answers:
+        stack.merge({"spec": {"programScheduling": {"state": {"backend": "Valkey", "valkey": valkey}}}})
+        found = await asyncio.to_thread(healthy, stack, "False")
+    assert failures(answers) == [], stack.complaints()
+    told = condition(found, "SchedulerHealthy")
+    assert (told["reason"], valkey["address"] in told["message"]) == ("StateStoreUnavailable", True), told
+    assert condition(found, "Ready")["status"] == "True"
+    stack.merge({"spec": {"programScheduling": {"state": None}}})
+    await asyncio.to_thread(healthy, stack)
 
 
 def _kill_scheduler(site: Site, stack: Stack, pod: str) -> None:

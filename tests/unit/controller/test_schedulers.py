@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentic_serving import names
+from agentic_serving.clock import timestamp
 from agentic_serving.cluster import kinds
 from agentic_serving.controller.pages import HttpPages
 from agentic_serving.controller.reports import Figures, PodAnswer, figures_of, stack_report
@@ -35,6 +37,9 @@ def answered(pod: str = "a", **more: Any) -> PodAnswer:
 
 SILENT = PodAnswer(pod="b", outcome="Silent", said="its scheduler gives no answer")
 FAR = PodAnswer(pod="c", outcome="Unreachable", said="no connection to port 9005")
+STORELESS = PodAnswer(
+    pod="a", outcome="Answered", said={**report(), "store_problem": "Valkey at v:6379 cannot be reached"}
+)
 FAILING = PodAnswer(pod="d", outcome="Failing", said="ImagePullBackOff")
 
 
@@ -44,13 +49,24 @@ FAILING = PodAnswer(pod="d", outcome="Failing", said="ImagePullBackOff")
         ([answered()], True, "Serving", "answers"),
         ([answered(active=False), answered("b")], True, "Serving", "answers"),
         ([SILENT, answered("z")], True, "Serving", "answers"),
+        ([STORELESS], False, "StateStoreUnavailable", "Valkey at v:6379 cannot be reached"),
         ([answered(active=False), SILENT], False, "NoActiveScheduler", "requests go on"),
         ([SILENT, FAR], False, "SchedulerDown", "its scheduler gives no answer"),
         ([FAILING], False, "SchedulerDown", "ImagePullBackOff"),
         ([FAR], None, "SchedulerUnreachable", "agentic-serving.dev/monitoring=enabled"),
         ([], None, "RouterUnavailable", "no router pod"),
     ],
-    ids=["one", "standby too", "one of two", "none active", "hung", "not running", "no way", "no pods"],
+    ids=[
+        "one",
+        "standby too",
+        "one of two",
+        "no store",
+        "none active",
+        "hung",
+        "not running",
+        "no way",
+        "no pods",
+    ],
 )
 def test_whether_the_scheduler_is_healthy(
     answers: list[PodAnswer], holds: bool | None, reason: str, said: str
@@ -258,6 +274,21 @@ async def test_pods_that_only_start_are_not_asked() -> None:
     await world.ready()
     await look(world)
     assert world.condition(kinds.STACK, "chat", "SchedulerHealthy") == ("Unknown", "RouterUnavailable")
+
+
+@pytest.mark.parametrize(("age_s", "after"), [(5, ("True", "Serving")), (60, ("False", "SchedulerDown"))])
+async def test_a_new_pod_whose_scheduler_does_not_listen_yet_is_no_news(
+    age_s: float, after: tuple[str, str]
+) -> None:
+    said = Said(chat=report())
+    world = await world_with(said, stack())
+    await look(world)
+    said.answers["chat"] = Silent("its scheduler does not listen")
+    began = timestamp(world.clock.now() - timedelta(seconds=age_s))
+    scheduler = {"name": "scheduler", "ready": True, "state": {"running": {"startedAt": began}}}
+    world.edit(kinds.POD, "chat-router-1", lambda pod: pod["status"].update(containerStatuses=[scheduler]))
+    await look(world, 2)
+    assert world.condition(kinds.STACK, "chat", "SchedulerHealthy") == after
 
 
 # Over HTTP

@@ -83,6 +83,7 @@ class Valkey:
             "restored": self._counts["restored"] + (filling.restored if filling else 0),
             "refused": self._counts["refused"] + (filling.refused if filling else 0),
             "pending": waits,
+            "healthy": float(self.problem in ("", _NOT_ASKED)),
             "lag_s": self._clock.monotonic_s() - self._even_s if waits else 0.0,
             "dropped": self.journal.dropped,
             "to_restore": filling.pending if filling else 0,
