@@ -11,6 +11,8 @@ from enum import StrEnum
 __all__ = [
     "Admit",
     "Arrived",
+    "CacheNews",
+    "CachesSeen",
     "Declared",
     "Drop",
     "Ended",
@@ -159,6 +161,34 @@ class ReplicaGone:
     name: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheNews:
+    """What an engine published of its device cache since the last time.
+
+    Attributes:
+        stored_tokens, removed_tokens: of full blocks that can be hit, or not any more; after the clearing, if there was one.
+        block_tokens: of one block; 0: no block was stored yet.
+        cleared: it was emptied, or its engine started again.
+        gap: news were missed, as before the first ones: what is stored may have come from any turn.
+        loads: what a turn finds cached may come from elsewhere (a host tier, a prefill pod) and is stored here again.
+    """
+
+    replica: str
+    stored_tokens: int = 0
+    removed_tokens: int = 0
+    block_tokens: int = 0
+    cleared: bool = False
+    gap: bool = False
+    loads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CachesSeen:
+    """News of caches, of any number of replicas; of unknown ones they are ignored."""
+
+    news: tuple[CacheNews, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class RunEnded:
     """A run said that it is over, or was idle for too long."""
@@ -181,6 +211,7 @@ Event = (
     | Replaced
     | ReplicaSeen
     | ReplicaGone
+    | CachesSeen
     | RunEnded
     | Tick
 )

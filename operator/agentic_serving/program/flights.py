@@ -27,6 +27,7 @@ class Flight:
     prefilling: bool = True
     first_s: float = 0.0
     beside: int = 0  # turns there at the first token
+    epoch: int = 0  # of the witness
 
     @property
     def replica(self) -> str:
@@ -86,6 +87,7 @@ class Flights:
         replica.overflow += flight.overflow
         if turn.side:
             return
+        flight.epoch = replica.witness.begin(flight.uncached)
         self._computing[turn.session] = turn.id
         self._under_way[turn.session] += 1
         shared = self._shared(turn, replica.name)
@@ -122,6 +124,7 @@ class Flights:
         """It has no answer: what it would have left is not there."""
         self.land(flight)
         if not flight.turn.side and self.known(flight):
+            flight.host.witness.end(flight.uncached, 0, flight.epoch)
             self._ledger.cancel(flight.turn.session, flight.replica, now_s)
 
     def check(self) -> None:
@@ -131,6 +134,8 @@ class Flights:
             prefilling = [one for one in here if one.prefilling]
             if replica.turns != len(here) or replica.prefills != len(prefilling):
                 raise Bug(f"turns of {replica.name} are miscounted")
+            if replica.witness.allowed != sum(one.uncached for one in here if not one.turn.side):
+                raise Bug(f"what {replica.name} may store for its turns is miscounted")
             if replica.pending != sum(one.uncached for one in prefilling):
                 raise Bug(f"prefill of {replica.name} is miscounted")
 

@@ -109,9 +109,26 @@ class Holdings:
         if self.named.pop(session, None):
             self._orphan(piece)
 
+    def others(self, tokens: int) -> None:
+        """Somebody else used so many tokens: the most recent ones, and warm for nobody here."""
+        self.used += tokens
+        piece = Piece(None, min(tokens, self.limit))
+        if not piece.tokens:
+            return
+        self.idle += piece.tokens
+        self.queue.append(piece)
+        self.queue.merge(piece)
+        self.make_room()
+
+    def clear(self) -> None:
+        """Nothing is here any more but what is in use."""
+        self._evict(self.idle)
+
     def make_room(self) -> None:
         """Evict what is over the limit."""
-        over = self.busy + self.idle - self.limit
+        self._evict(self.busy + self.idle - self.limit)
+
+    def _evict(self, over: int) -> None:
         while (over > 0 or len(self.named) > self.max_sessions) and (oldest := self.queue.oldest):
             gone = oldest.tokens if over <= 0 else min(over, oldest.tokens)
             oldest.tokens -= gone

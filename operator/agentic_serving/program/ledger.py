@@ -148,6 +148,17 @@ class Ledger:
         for holdings in self._places.pop(session, ()):
             holdings.drop(session)
 
+    def others(self, replica: str, tokens: int) -> None:
+        """Somebody whose turns are not told here used so many tokens of a replica's cache just now."""
+        found = self._replicas.get(replica)
+        if found is not None and tokens > 0:
+            found.holdings.others(tokens)
+
+    def cleared(self, replica: str) -> None:
+        """A replica's cache was emptied."""
+        if found := self._replicas.get(replica):
+            found.holdings.clear()
+
     def warm(self, session: str, replica: str) -> int:
         """Tokens of its longest prompt that are believed there, from the first one on."""
         found = self._replicas.get(replica)

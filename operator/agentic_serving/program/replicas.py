@@ -1,6 +1,7 @@
 """What the scheduler knows of each replica beside its cache: prefill in flight, how fast it is, and its recompute budget."""
 
 from agentic_serving.program.policy import Policy
+from agentic_serving.program.witness import Witness
 
 __all__ = ["Decoding", "Replica"]
 
@@ -65,6 +66,7 @@ class Replica:
         "pending",
         "prefills",
         "tokens_per_s",
+        "witness",
     )
 
     def __init__(self, name: str, max_seqs: int) -> None:
@@ -73,6 +75,7 @@ class Replica:
         self.pending = 0  # uncached tokens of turns that have no first token yet
         self.prefills = 0  # those turns
         self.decoding = 0  # turns with a first token
+        self.witness = Witness()
         self.overflow = 0  # turns there that were admitted only because their hold was over
         self.tokens_per_s = _FIRST_TOKENS_PER_S
         self._prefilled_s = 0.0  # when it last finished a prompt

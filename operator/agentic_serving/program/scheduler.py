@@ -40,6 +40,8 @@ class Scheduler:
         self._placing = Placing(self.policy, self.ledger, self.residents)
         self._flights = Flights(self._placing, self.ledger, self.residents)
         self._now_s = 0.0
+        #: Stored in known caches by nobody whose turns we follow, as far as engines tell.
+        self.others_tokens = 0
 
     @property
     def wake_s(self) -> float | None:
@@ -62,6 +64,8 @@ class Scheduler:
                 self._seen(event)
             case ev.ReplicaGone(name):
                 self._gone(name)
+            case ev.CachesSeen(news):
+                self._witnessed(news)
             case ev.Tick():
                 pass
             case _:
@@ -196,6 +200,8 @@ class Scheduler:
         cached = flight.warm if ended.cached_tokens is None else ended.cached_tokens
         self.service.charge(turn.run, max(0, ended.prompt_tokens - cached), self._now_s)
         if self._flights.known(flight):
+            witness = flight.host.witness
+            witness.end(flight.uncached, witness.stored_by(ended, flight.warm), flight.epoch)
             self.ledger.end(
                 turn.session,
                 flight.replica,
@@ -306,6 +312,19 @@ class Scheduler:
         self._placing.changed()
         self.ledger.gone(name)
         self.residents.gone(name)
+
+    def _witnessed(self, news: Iterable[ev.CacheNews]) -> None:
+        """What others stored pushes out what is oldest here; a cache that was emptied has nothing."""
+        for one in news:
+            host = self._placing.replicas.get(one.replica)
+            if host is None:
+                continue
+            if one.cleared:
+                self.ledger.cleared(one.replica)
+            others = host.witness.see(one, self.ledger.capacity(one.replica))
+            self.ledger.others(one.replica, others)
+            self.others_tokens += others
+            self._placing.changed()
 
     def _run_ended(self, run: str) -> Iterable[ev.Instruction]:
         self.service.end(run)

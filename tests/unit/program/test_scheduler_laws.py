@@ -130,6 +130,36 @@ class Host(RuleBasedStateMachine):
         self.replicas.discard(replica)
         self.do(ev.ReplicaGone(replica))
 
+    @rule(
+        replica=_REPLICAS,
+        stored=_TOKENS,
+        block=st.sampled_from([0, 1, 16, 4096]),
+        cleared=st.booleans(),
+        gap=st.booleans(),
+        loads=st.booleans(),
+    )
+    def cache_news(
+        self, replica: str, stored: int, block: int, cleared: bool, gap: bool, loads: bool
+    ) -> None:
+        """Anything, at any time: engines may lie. Nobody is warm by what others stored."""
+        before = self.warm(replica)
+        others = self.scheduler.others_tokens
+        news = ev.CacheNews(
+            replica=replica, stored_tokens=stored, block_tokens=block, cleared=cleared, gap=gap, loads=loads
+        )
+        self.do(ev.CachesSeen((news,)))
+        assert all(after <= before[session] for session, after in self.warm(replica).items())
+        assert self.scheduler.others_tokens - others >= 0
+        host = self.scheduler._placing.replicas.get(replica)
+        if host is not None and not self.until_s:  # else a held turn may have gone and end by the same news
+            assert host.witness.surplus <= host.witness.allowed
+
+    def warm(self, replica: str) -> dict[str, int]:
+        """Of sessions whose turns do not come or go just now: news may let held turns go, whose prompts are there then."""
+        waits = {self.turns[one].session for one in self.until_s}
+        names = (f"s{one}" for one in range(12))
+        return {name: self.scheduler.ledger.warm(name, replica) for name in names if name not in waits}
+
     @rule(run=st.integers(0, 3))
     def run_ends(self, run: int) -> None:
         self.do(ev.RunEnded(f"run{run}"))
