@@ -19,7 +19,7 @@ from agentic_serving.api.rules import Rule
 from agentic_serving.capacity.sizing import Unknown, kv_capacity_tokens
 from agentic_serving.engines.images import image
 from agentic_serving.render.basis import Basis
-from agentic_serving.render.engine import ENGINE_PORT, PlannedPool, pool_selector
+from agentic_serving.render.engine import ENGINE_PORT, KV_EVENTS_PORT, PlannedPool, pool_selector
 from agentic_serving.render.manifest import Manifest
 from agentic_serving.render.ports import SCHEDULER_HTTP_PORT, SCHEDULER_PORT
 from agentic_serving.render.templates import fill
@@ -46,6 +46,8 @@ PASSWORD_VARIABLE = "AGENTIC_SERVING_VALKEY_PASSWORD"  # noqa: S105 - a variable
 DEFAULT_HOLD_S = 300.0
 #: The engine's step that the core's parameters are for (`program/policy.py`).
 _STEP_TOKENS = 8192
+#: What every topic begins with (`engines/commandline.py`); llm-d's own convention, `kv@<pod>@<model>`.
+_EVENTS_TOPIC = "kv@"
 #: What carries a capability out.
 MECHANISM = "program scheduler"
 LEASES = "coordination.k8s.io"
@@ -84,6 +86,7 @@ def scheduler_config(basis: Basis, pools: tuple[PlannedPool, ...], ordering: Ord
         "max_seqs": decoding.engine.max_num_seqs,
         "disaggregated": basis.disaggregated,
         "precise": basis.precise,
+        "cache_events": _cache_events(basis, decoding),
         "request_timeout_s": float(basis.request_timeout_s),
         "router_replicas": basis.spec.router.replicas,
         "valkey": _valkey(basis),
@@ -126,6 +129,18 @@ def _percent(percentile: str) -> float:
 def _capacity_tokens(basis: Basis, planned: PlannedPool) -> int | None:
     tokens = kv_capacity_tokens(basis.profile, basis.accelerator, planned.pool.split, basis.memory)
     return None if isinstance(tokens, Unknown) else tokens or None
+
+
+def _cache_events(basis: Basis, planned: PlannedPool) -> dict[str, Any] | None:
+    """Where the engines that answer clients tell of their caches; only precise routing makes them."""
+    if not basis.precise:
+        return None
+    return {
+        "port": KV_EVENTS_PORT,
+        "ranks": planned.pool.split.data,
+        "topic": _EVENTS_TOPIC,
+        "loads": basis.disaggregated or planned.tier.connector is not None,
+    }
 
 
 def _valkey(basis: Basis) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from agentic_serving.api.program import HeaderMatch
 from agentic_serving.errors import InvalidInput
 from agentic_serving.program.policy import Policy
 
-__all__ = ["Config", "Program", "Valkey"]
+__all__ = ["CacheEvents", "Config", "Program", "Valkey"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,22 @@ class Valkey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheEvents:
+    """How engines publish what their caches store and remove.
+
+    Attributes:
+        port: of data-parallel rank 0; rank r publishes on the port plus r.
+        topic: what every topic begins with.
+        loads: engines also load what they find cached elsewhere (a host tier, a prefill pod), and store it again.
+    """
+
+    port: int = 5557
+    ranks: int = 1
+    topic: str = "kv@"
+    loads: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One stack's scheduler.
 
@@ -51,6 +67,7 @@ class Config:
         pod_labels: of engine pods; the role is in `names.ROLE_LABEL`.
         capacity_tokens: estimate for replicas whose metrics do not say.
         router_replicas: more than one need the Lease of the active scheduler.
+        cache_events: None: engines publish none.
         policy: the core's parameters. Its defaults are for steps of 8,192 tokens; what depends on the engine's step
             (`small_tokens`, `prefill_tokens`, `shared_tokens`) follows `--max-num-batched-tokens` where that is another.
     """
@@ -68,6 +85,7 @@ class Config:
     max_seqs: int = 256
     disaggregated: bool = False
     precise: bool = False
+    cache_events: CacheEvents | None = None
     request_timeout_s: float = 1800.0
     router_replicas: int = 1
     valkey: Valkey | None = None
@@ -93,6 +111,8 @@ def _config(data: Mapping[str, Any]) -> Config:
     given = _known(Config, data)
     given["programs"] = tuple(_program(one) for one in data.get("programs", ()))
     given["valkey"] = Valkey(**_known(Valkey, data["valkey"])) if data.get("valkey") else None
+    events = data.get("cache_events")
+    given["cache_events"] = CacheEvents(**_known(CacheEvents, events)) if events else None
     given["policy"] = Policy(**_known(Policy, data.get("policy") or {}))
     return Config(**given)
 

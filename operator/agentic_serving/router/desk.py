@@ -162,6 +162,10 @@ class Desk:
             [one for event in list(told) for one in self._book.do(event, now_s)], now_s
         )
 
+    def caches(self, news: Sequence[ev.CacheNews], now_s: float) -> Sequence[Word]:
+        """What engines published of their caches."""
+        return self._carrier.carry_out(self._book.do(ev.CachesSeen(tuple(news)), now_s), now_s)
+
     def declare(self, declaration: Declaration, now_s: float) -> bool:
         name = session_name(declaration.program, declaration.session)
         if self.recall is not None:

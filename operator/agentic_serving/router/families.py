@@ -161,6 +161,18 @@ FAMILIES: tuple[Family, ...] = (
     _gauge("replica_held_tokens", "State that the ledger believes to lie on a replica.", "replica"),
     _gauge("replica_needed_tokens", "Of it, what sessions will probably ask for again.", "replica"),
     _gauge("replica_residents", "Sessions that live on a replica.", "replica"),
+    # What engines publish of their caches, with precise routing
+    _counter(
+        "kv_event_batches_total",
+        "Batches of KV events by result (read, unreadable), and how often batches were missed in between (gap).",
+        "result",
+    ),
+    _counter(
+        "kv_event_tokens_total",
+        "Tokens that engines told of: stored, removed, and stored by others than the turns that this scheduler follows.",
+        "event",
+    ),
+    _counter("kv_event_clears_total", "Caches that were emptied, or whose engine started again."),
     # State that outlives the process
     Family(
         name="state_records_total",

@@ -24,6 +24,7 @@ PARTS = frozenset(
         "config",
         "desk",
         "hints",
+        "kv_events",
         "lease",
         "listener",
         "pods",

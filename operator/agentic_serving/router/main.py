@@ -24,6 +24,7 @@ from agentic_serving.router.active import Active
 from agentic_serving.router.config import Config
 from agentic_serving.router.desk import Desk
 from agentic_serving.router.history import History
+from agentic_serving.router.kvwatch import LOOK_S, CacheWatch, Looked
 from agentic_serving.router.metrics import Metrics
 from agentic_serving.router.pods import Pods
 from agentic_serving.router.reload import ConfigFile
@@ -105,6 +106,7 @@ class _Process:
         self.desk = Desk(config, listeners=listeners, service=self.state.service, hint=subset)
         self.desk.on_error(self._listener_failed)
         self._pods: Pods | None = None  # until there is a cluster to ask
+        self._seen: list[Pod] = []
         self._active = False
         self.site = Site(
             config=config,
@@ -153,7 +155,7 @@ class _Process:
         pods = Pods(cluster, self._config, self._pods_changed, rng=rng, mishap=self.metrics.error)
         active = Active(self._settings, self._config, cluster, self._clock, begin=self._begin, end=self._end)
         self._pods = pods
-        parts = [active.run(), pods.run(), pods.scraper.run(), self._reload()]
+        parts = [active.run(), pods.run(), pods.scraper.run(), self._reload(), self._watch_caches()]
         tasks = [asyncio.create_task(part) for part in parts]
         asked = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([asked, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -189,7 +191,25 @@ class _Process:
             self.server.deliver(words)  # type: ignore[arg-type] # as the desk said them
 
     def _pods_changed(self, pods: list[Pod]) -> None:
+        self._seen = pods
         self._deliver(self.desk.pods(pods, self._clock.monotonic_s()))
+
+    async def _watch_caches(self) -> None:
+        watch = CacheWatch(self._caches_seen)
+        try:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                await watch.look(self.site.config.cache_events, self._seen)
+        finally:
+            watch.close()
+
+    def _caches_seen(self, looked: Looked) -> None:
+        before = self.desk.scheduler.others_tokens
+        self._deliver(self.desk.caches(looked.news, self._clock.monotonic_s()))
+        others = self.desk.scheduler.others_tokens - before
+        self.metrics.caches(looked.news, read=looked.read, unreadable=looked.unreadable, others_tokens=others)
+        if looked.unreadable:
+            self.metrics.error("kv_events")
 
     async def _reload(self) -> None:
         while True:

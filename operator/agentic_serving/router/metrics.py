@@ -1,7 +1,7 @@
 """The program scheduler's metrics: a listener that counts what the desk did, and gauges that look at it when asked."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import Metric
 from prometheus_client.process_collector import ProcessCollector
 
+from agentic_serving.program.events import CacheNews
 from agentic_serving.router import words
 from agentic_serving.router.config import Config
 from agentic_serving.router.families import FAMILIES, Family
@@ -92,6 +93,17 @@ class Metrics:
     def not_parsed(self) -> None:
         """A body went on unread, of which no note tells."""
         self._inc("bodies_not_parsed_total")
+
+    def caches(self, news: Iterable[CacheNews], *, read: int, unreadable: int, others_tokens: int) -> None:
+        """What engines told of their caches, and how many of the stored tokens were others'."""
+        self._inc("kv_event_batches_total", "read", by=read)
+        self._inc("kv_event_batches_total", "unreadable", by=unreadable)
+        self._inc("kv_event_tokens_total", "others", by=others_tokens)
+        for one in news:
+            self._inc("kv_event_tokens_total", "stored", by=one.stored_tokens)
+            self._inc("kv_event_tokens_total", "removed", by=one.removed_tokens)
+            self._inc("kv_event_batches_total", "gap", by=one.gap)
+            self._inc("kv_event_clears_total", by=one.cleared)
 
     def config_read(self, *, ok: bool) -> None:
         self._inc("config_reloads_total", "ok" if ok else "error")

@@ -1,6 +1,8 @@
 """render.scheduler: one queue, one configuration that the scheduler reads, and what reaches running pods."""
 
 import itertools
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +13,7 @@ from agentic_serving import names
 from agentic_serving.program.policy import Policy
 from agentic_serving.render.inputs import RenderInputs
 from agentic_serving.render.plan import Plan, render
-from agentic_serving.router.config import Config, Program, Valkey
+from agentic_serving.router.config import CacheEvents, Config, Program, Valkey
 from tests.unit.render.builders import (
     AGGREGATED,
     DISAGGREGATED,
@@ -36,6 +38,7 @@ REVIEW = program(
         },
     },
 )
+PRECISE = {"router": {"prefixRouting": "Precise"}}
 PLAIN = program("plain", {"match": {"clients": ["ClaudeCode"]}})
 
 
@@ -128,6 +131,41 @@ def test_the_scheduler_reads_what_the_spec_says() -> None:
     assert config.picker_headers["fairness"] == "x-llm-d-inference-fairness-id"
     assert config.capacity_tokens
     assert config.policy == Policy()
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        (plan_of(), None),
+        (plan_of(PRECISE), CacheEvents()),
+        (
+            plan_of(merged(PRECISE, {"topology": {"aggregated": {"parallelism": {"data": 2}}}})),
+            CacheEvents(ranks=2),
+        ),
+        (
+            plan_of(PRECISE, tiers={"hostMemory": {"backend": "Native", "capacityPerReplica": "10Gi"}}),
+            CacheEvents(loads=True),
+        ),
+        (plan_of(PRECISE, base=DISAGGREGATED), CacheEvents(loads=True)),
+    ],
+    ids=["approximate", "precise", "data-parallel", "host tier", "apart"],
+)
+def test_the_scheduler_listens_where_engines_publish(plan: Plan, expected: CacheEvents | None) -> None:
+    assert Config.from_json(files(plan)["scheduler.json"]).cache_events == expected
+    published = re.findall(r"--kv-events-config=(\S+)", " ".join(engine_arguments(plan)))
+    assert bool(published) is (expected is not None)
+    for text in published:
+        assert expected is not None
+        said = json.loads(text)
+        assert said["endpoint"] == f"tcp://*:{expected.port}"
+        assert said["topic"].startswith(expected.topic)
+
+
+def engine_arguments(plan: Plan) -> list[str]:
+    """Of all engine containers."""
+    pods = [m.body["spec"]["template"]["spec"] for m in plan.manifests if m.key[1] == "Deployment"]
+    found = [one for pod in pods for one in pod["containers"] if one["name"] == "engine"]
+    return [str(text) for one in found for text in (*one.get("command", ()), *one.get("args", ()))]
 
 
 @pytest.mark.parametrize("step", [None, 2048, 8192, 32768])

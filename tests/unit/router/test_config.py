@@ -8,7 +8,7 @@ from agentic_serving.api.matching import ProgramRoute
 from agentic_serving.api.program import HeaderMatch
 from agentic_serving.errors import InvalidInput
 from agentic_serving.program.policy import Policy
-from agentic_serving.router.config import Config, Program, Valkey
+from agentic_serving.router.config import CacheEvents, Config, Program, Valkey
 
 ROUTE = ProgramRoute(
     namespace="ns", name="review", clients=("Codex",), headers=(HeaderMatch(name="x-team", value="blue"),)
@@ -20,6 +20,7 @@ FULL = Config(
     programs=(Program(route=ROUTE, priority=3, max_hold_s=60.0, completion_s=120.0),),
     picker_headers={"fairness": "x-fair"},
     valkey=Valkey(address="valkey:6379", tls=True),
+    cache_events=CacheEvents(port=6000, ranks=2, topic="kv@a", loads=True),
     policy=Policy.for_step(2048),
 )
 
@@ -34,7 +35,14 @@ def test_an_older_file_gets_the_defaults_of_what_it_lacks() -> None:
 
 def test_a_newer_file_may_say_more_at_every_level() -> None:
     data = json.loads(FULL.to_json())
-    for part in (data, data["policy"], data["valkey"], data["programs"][0], data["programs"][0]["route"]):
+    for part in (
+        data,
+        data["policy"],
+        data["valkey"],
+        data["cache_events"],
+        data["programs"][0],
+        data["programs"][0]["route"],
+    ):
         part["from_the_future"] = 1
     assert Config.from_json(json.dumps(data)) == FULL
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from agentic_serving.program.events import CacheNews
 from agentic_serving.router.config import Config
 from agentic_serving.router.families import FAMILIES, Family
 from agentic_serving.router.metrics import Metrics
@@ -219,6 +220,24 @@ def test_calls_that_nobody_attributed_do_no_harm() -> None:
     story.end("x", Turn())
     assert value(metrics, "bodies_not_parsed_total") == 1
     assert value(metrics, "turns_total") == 0
+
+
+def test_news_of_caches_are_counted() -> None:
+    metrics = Metrics(CONFIG)
+    news = [
+        CacheNews(replica="chat-0", stored_tokens=300, removed_tokens=100, gap=True),
+        CacheNews(replica="chat-1", stored_tokens=30, cleared=True),
+    ]
+    metrics.caches(news, read=7, unreadable=2, others_tokens=50)
+    batches = {
+        one: value(metrics, "kv_event_batches_total", result=one) for one in ("read", "unreadable", "gap")
+    }
+    assert batches == {"read": 7, "unreadable": 2, "gap": 1}
+    tokens = {
+        one: value(metrics, "kv_event_tokens_total", event=one) for one in ("stored", "removed", "others")
+    }
+    assert tokens == {"stored": 330, "removed": 100, "others": 50}
+    assert value(metrics, "kv_event_clears_total") == 1
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
