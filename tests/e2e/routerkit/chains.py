@@ -21,7 +21,7 @@ from agentic_serving.render.envoy import (
 )
 from agentic_serving.render.picker import PickerConfig, PickerInputs, picker_config
 from agentic_serving.render.releases import PickerRelease, load_release
-from agentic_serving.router.config import Config, Valkey
+from agentic_serving.router.config import CacheEvents, Config, Valkey
 from agentic_serving.router.config import Program as Scheduled
 from tests.e2e.localcluster.process import Process, Workplace, wait_until
 from tests.e2e.realengines.client import Client
@@ -130,6 +130,7 @@ def scheduler_config(pool: EnginePool, link: Link) -> Config:
         max_seqs=pool.size.max_seqs,
         router_replicas=link.routers,
         policy=link.policy,
+        cache_events=CacheEvents(port=pool.events_port) if pool.events_port else None,
         valkey=Valkey(address=link.store) if link.store else None,
     )
 

@@ -53,12 +53,17 @@ class EngineSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnginePool:
-    """The pool `POOL` of `POOL_NAMESPACE`: its engines are Ready pods `engine-0`, `engine-1`, ..."""
+    """The pool `POOL` of `POOL_NAMESPACE`: its engines are Ready pods `engine-0`, `engine-1`, ...
+
+    Attributes:
+        events_port: where its engine publishes KV events; 0: nowhere.
+    """
 
     cluster: Cluster
     engines: tuple[Engine, ...]
     size: EngineSize
     port: int
+    events_port: int = 0
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -82,23 +87,42 @@ def engine_pool(
     size: EngineSize,
     count: int = 2,
     env: Mapping[str, str] | None = None,
+    events: bool = False,
 ) -> Iterator[EnginePool]:
     """Engines that serve the tiny model, and their pool.
 
     Args:
         env: of the engines' processes.
+        events: the engine publishes KV events, as with precise routing: on all addresses of the machine, so there can be
+            only one.
     """
     with Workplace("agentic-engines-") as place:
-        port = free_ports(1)[0]
+        port, events_port = free_ports(2)
+        assert count == 1 or not events
         start = start_vllm if kind == "vllm" else start_sim
-        served = Served(model=tiny_model(), arguments=size.arguments(), env=env or {}, port=port)
+        arguments = (*size.arguments(), *([_published(events_port)] if events else []))
+        served = Served(model=tiny_model(), arguments=arguments, env=env or {}, port=port)
         started = [_start(start, place, served, index) for index in range(count)]
         engines = tuple(engine.await_ready() for engine in started)
         cluster.create_namespace(POOL_NAMESPACE)
         cluster.apply([_service_account("default"), _inference_pool(port)])
         for index, engine in enumerate(engines):
             _pod(cluster, f"engine-{index}", engine.client.host)
-        yield EnginePool(cluster=cluster, engines=engines, size=size, port=port)
+        yield EnginePool(
+            cluster=cluster, engines=engines, size=size, port=port, events_port=events_port if events else 0
+        )
+
+
+def _published(port: int) -> str:
+    """As the operator renders it."""
+    topic = "kv@127.0.0.2:8000@tiny"
+    config = {
+        "enable_kv_cache_events": True,
+        "publisher": "zmq",
+        "endpoint": f"tcp://*:{port}",
+        "topic": topic,
+    }
+    return f"--kv-events-config={json.dumps(config)}"
 
 
 def _start(start: Any, place: Workplace, served: Served, index: int) -> Engine:  # noqa: ANN401 - one of two functions
