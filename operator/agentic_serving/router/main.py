@@ -199,7 +199,8 @@ class _Process:
         try:
             while True:
                 await asyncio.sleep(LOOK_S)
-                await watch.look(self.site.config.cache_events, self._seen)
+                # A standby has no turns to tell from others', and counts nothing.
+                await watch.look(self.site.config.cache_events if self._active else None, self._seen)
         finally:
             watch.close()
 
