@@ -5,6 +5,7 @@ import os
 import random
 import sys
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import click
@@ -17,6 +18,10 @@ from agentic_serving.settings import from_environment
 __all__ = ["scheduler"]
 
 _PORT = click.IntRange(0, 65535)
+
+
+#: Imported by a scheduler that begins after it has begun: until then calls go on without it.
+_LATER = "agentic_serving.cluster.kube"
 
 
 @click.group()
@@ -41,7 +46,10 @@ def scheduler() -> None:
     help="Least severe level that is logged.",
 )
 @click.option("--log-format", type=click.Choice(["json", "text"]), help="How log lines are written.")
-def run(**flags: Any) -> None:
+@click.option(
+    "--standby", is_flag=True, help="Import everything, and begin when a line comes on standard input."
+)
+def run(*, standby: bool, **flags: Any) -> None:
     """Serve one stack's Envoys until told to stop; held requests go on then.
 
     Every setting can also be given as an environment variable, AGENTIC_SERVING_ and its name in capitals, such as
@@ -54,6 +62,14 @@ def run(**flags: Any) -> None:
         raise InvalidInput(
             "scheduler", f"needs {error.name}, which is not installed: pip install 'agentic-serving[router]'"
         ) from error
+    if standby and not _told_to_begin():
+        return
     given = {name: value for name, value in flags.items() if value is not None}
     settings = replace(from_environment(SchedulerSettings(), os.environ), **given)
     sys.exit(asyncio.run(run_scheduler(settings, clock=SystemClock(), rng=random.Random())))  # noqa: S311 (jitter, not secrets)
+
+
+def _told_to_begin() -> bool:
+    """Waits as the keeper's spare process (`router/keeper.py`); False: the keeper is gone."""
+    import_module(_LATER)
+    return bool(sys.stdin.buffer.readline())

@@ -4,10 +4,16 @@ A container that is not running is not ready, and a pod with such a container le
 of the scheduler would end all service, though Envoy goes on without it within a second. So the container keeps running,
 and this process, which does nothing else and imports next to nothing, is what does not crash.
 
+Beside the scheduler that runs it keeps a spare one, which has imported everything and waits: importing takes most of a start.
+
     python -m agentic_serving.router.keeper COMMAND...
+
+COMMAND is run with `--standby`: it gets ready, waits for a line on its standard input, and begins; at the input's end it ends.
 """
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -19,8 +25,8 @@ from types import FrameType
 
 __all__ = ["Keeper", "Stop", "answers", "main"]
 
-#: Where the scheduler tells that it is alive (`router/web.py`).
-ADDRESS = ("127.0.0.1", 9005)
+#: Where the scheduler tells that it is alive (`router/web.py`), and the variable that says otherwise (`router/settings.py`).
+PORT, PORT_VARIABLE = 9005, "AGENTIC_SERVING_HTTP_PORT"
 
 
 class Stop(Exception):
@@ -53,22 +59,23 @@ class Keeper:
 
     def run(self) -> int:
         """Until `Stop` is raised, by a signal's handler. The exit code."""
-        wait_s = self.least_s
-        while True:
-            started_s = time.monotonic()
-            child = subprocess.Popen(self.command)
-            try:
-                why = self._watch(child)
+        wait_s, children = self.least_s, _Children(self.command)
+        try:
+            while True:
+                started_s = time.monotonic()
+                why = self._watch(children)
                 ran_s = time.monotonic() - started_s
                 wait_s = self.least_s if ran_s >= self.steady_s else wait_s
                 _tell(why, again_in_s=wait_s, ran_s=round(ran_s, 1))
                 time.sleep(wait_s)
                 wait_s = min(2 * wait_s, self.most_s)
-            except Stop:
-                return self._end(child)
+        except Stop:
+            children.end(self.grace_s)
+            return 0
 
-    def _watch(self, child: subprocess.Popen[bytes]) -> str:
-        """Wait for its end, or make it end. Why it did."""
+    def _watch(self, children: "_Children") -> str:
+        """Let one begin and wait for its end, or make it end. Why it did."""
+        child = children.begin()
         misses, patience = 0, self.start_patience
         while misses < patience:
             try:
@@ -77,26 +84,63 @@ class Keeper:
                 pass
             if self.alive():
                 misses, patience = 0, self.patience
+                children.prepare()
             else:
                 misses += 1
         child.kill()
         child.wait()
         return "the scheduler did not answer and was killed"
 
-    def _end(self, child: subprocess.Popen[bytes]) -> int:
-        child.terminate()
-        try:
-            child.wait(self.grace_s)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        return 0
+
+class _Children:
+    """The process that runs, and the one that would be next."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._running: subprocess.Popen[bytes] | None = None
+        self._spare: subprocess.Popen[bytes] | None = None
+
+    def begin(self) -> subprocess.Popen[bytes]:
+        """The spare one begins; a new one, if there is none or it has ended."""
+        self._running, self._spare = self.prepare(), None
+        _close(self._running, b"begin\n")
+        return self._running
+
+    def prepare(self) -> subprocess.Popen[bytes]:
+        """See that there is a spare one."""
+        if self._spare is not None and self._spare.poll() is not None:
+            _close(self._spare)
+            self._spare = None
+        if self._spare is None:
+            self._spare = subprocess.Popen(self._command, stdin=subprocess.PIPE)
+        return self._spare
+
+    def end(self, grace_s: float) -> None:
+        """Both end: the one that runs when it is asked to, or at last when it is made to."""
+        for child in (self._spare, self._running):
+            if child is None:
+                continue
+            _close(child)
+            child.terminate()
+            try:
+                child.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
 
 
-def answers(address: tuple[str, int] = ADDRESS, *, timeout_s: float = 2.0) -> bool:
-    """Whether an HTTP server answers there, whatever it says."""
+def _close(child: subprocess.Popen[bytes], last: bytes = b"") -> None:
+    """End a child's standard input. That the child has ended just now is found by waiting for it."""
+    if child.stdin is not None and not child.stdin.closed:
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.write(last)
+            child.stdin.close()
+
+
+def answers(port: int, *, timeout_s: float = 2.0) -> bool:
+    """Whether an HTTP server answers on this port of ours, whatever it says."""
     try:
-        with socket.create_connection(address, timeout_s) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout_s) as connection:
             connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
             return connection.recv(5) == b"HTTP/"
     except OSError:
@@ -106,7 +150,8 @@ def answers(address: tuple[str, int] = ADDRESS, *, timeout_s: float = 2.0) -> bo
 def main(command: Sequence[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
-    return Keeper(command=command, alive=answers).run()
+    port = int(os.environ.get(PORT_VARIABLE, PORT))
+    return Keeper(command=(*command, "--standby"), alive=lambda: answers(port)).run()
 
 
 def _stop(_: int, __: FrameType | None) -> None:

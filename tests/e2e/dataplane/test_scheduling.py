@@ -150,9 +150,9 @@ async def test_a_store_that_is_not_there_costs_no_request_and_is_told(stack: Sta
 
 
 def _kill_scheduler(site: Site, stack: Stack, pod: str) -> None:
-    """The scheduler itself: process 1 of its container is the keeper."""
+    """The scheduler itself: process 1 of its container is the keeper, and its first child is the one that runs."""
     code, said = site.node.exec(
-        stack.namespace, pod, "scheduler", ["sh", "-c", "kill -9 $(cat /proc/1/task/1/children)"]
+        stack.namespace, pod, "scheduler", ["sh", "-c", "set -- $(cat /proc/1/task/1/children); kill -9 $1"]
     )
     assert code == 0, said
 

@@ -42,6 +42,13 @@ class RunningScheduler:
         """Again, after `process.kill()`."""
         self.process = self._place.start("scheduler", self._command, env=self._env)
 
+    def start_kept(self) -> None:
+        """The same with its keeper, as the container runs it: `process` is the keeper."""
+        command = [sys.executable, "-m", "agentic_serving.router.keeper", *self._command]
+        env = {**self._env, "AGENTIC_SERVING_HTTP_PORT": str(self.http_port)}
+        self.process = self._place.start("scheduler", command, env=env)
+        self.await_ready()
+
 
 @contextmanager
 def running_scheduler(config: Path, kubeconfig: Path, *, name: str) -> Iterator[RunningScheduler]:

@@ -12,9 +12,11 @@ import pytest
 
 from agentic_serving.router.keeper import Keeper, Stop, answers
 
-#: Writes a line for each start, then does what its argument says.
+#: Waits for its line, writes one for each start, then does what its argument says.
 CHILD = """
 import os, signal, sys, time
+if not sys.stdin.readline():
+    sys.exit(0)
 with open(sys.argv[1], "a") as file:
     file.write(f"{os.getpid()}\\n")
 if sys.argv[2] == "end":
@@ -84,6 +86,34 @@ def test_what_does_not_end_when_asked_is_killed(tmp_path: Path) -> None:
     assert gone(pid)
 
 
+def test_whoever_is_next_is_ready_before_it_is_needed(tmp_path: Path) -> None:
+    """Importing everything takes most of a start."""
+    starts, ready = tmp_path / "starts", tmp_path / "ready"
+    noted = f"open({str(ready)!r}, 'a').write(f'{{os.getpid()}}\\n')"
+    child = CHILD.replace("if not sys.stdin", f"{noted}\nif not sys.stdin", 1)
+    there: list[str] = []
+
+    def alive() -> bool:
+        if there:
+            raise Stop
+        if len(ready.read_text().split()) == 2:
+            there.extend(ready.read_text().split())
+            os.kill(int(there[0]), signal.SIGKILL)
+        return True
+
+    command = (sys.executable, "-c", child, str(starts), "wait")
+    Keeper(command=command, alive=alive, beat_s=0.1, least_s=0.01, grace_s=0.1).run()
+    assert starts.read_text().split() == there
+
+
+@pytest.mark.parametrize(("said", "code"), [(b"begin\n", 2), (b"", 0)], ids=["told", "its keeper is gone"])
+def test_a_standby_begins_when_it_is_told_and_ends_with_its_keeper(said: bytes, code: int) -> None:
+    """There is no configuration, so what begins ends with 2."""
+    command = [sys.executable, "-m", "agentic_serving", "scheduler", "run", "--standby", "--config=/none"]
+    done = subprocess.run(command, input=said, capture_output=True, check=False, timeout=60)
+    assert (done.returncode, b"/none" in done.stderr) == (code, code == 2), done.stderr
+
+
 def test_what_ends_is_started_again_until_we_are_told_to_end(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     os.mkfifo(starts)
@@ -106,6 +136,6 @@ def test_what_ends_is_started_again_until_we_are_told_to_end(tmp_path: Path) -> 
 
 def test_whoever_speaks_http_is_alive() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        address = server.getsockname()
-        assert not answers(address, timeout_s=0.05)  # it hangs: the connection is taken by the kernel alone
-    assert not answers(address, timeout_s=0.05)
+        port = server.getsockname()[1]
+        assert not answers(port, timeout_s=0.05)  # it hangs: the connection is taken by the kernel alone
+    assert not answers(port, timeout_s=0.05)
