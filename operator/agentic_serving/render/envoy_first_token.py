@@ -56,7 +56,7 @@ end
 
 
 def first_token_filter() -> dict[str, Any]:
-    """Stands before the scheduler's filter, so that its call comes after the answer's headers have been told."""
+    """Of the outer chain: it sees pieces as the client gets them."""
     config = {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
         "default_source_code": {"inline_string": _SCRIPT},

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import grpc
-from envoy.config.core.v3.address_pb2 import Address
 from envoy.data.accesslog.v3.accesslog_pb2 import HTTPAccessLogEntry, ResponseFlags
 from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage, StreamAccessLogsResponse
 from google.protobuf.struct_pb2 import Struct
@@ -47,54 +46,42 @@ class AccessLog:
     Attributes:
         hear: takes each entry; must not raise.
         mishap: takes an exception with the part that it happened in.
-        destination: the header in which the picker names the pod, for answers that do not say who gave them.
     """
 
     hear: Callable[[Usage], None]
     mishap: Callable[[str, Exception], None]
-    destination: str = "x-gateway-destination-endpoint"
 
     async def stream(self, _requests: object, context: Context) -> StreamAccessLogsResponse:
         """One of Envoy's threads, as long as it lives."""
         while isinstance(message := await context.read(), StreamAccessLogsMessage):
             try:
-                for usage in usages(message, self.destination):
+                for usage in usages(message):
                     self.hear(usage)
             except Exception as error:  # noqa: BLE001 - the log must go on: Envoy would connect again and again
                 self.mishap("access_log", error)
         return StreamAccessLogsResponse()
 
 
-def usages(message: StreamAccessLogsMessage, destination: str) -> Iterator[Usage]:
+def usages(message: StreamAccessLogsMessage) -> Iterator[Usage]:
     """What a message says of the calls that have an id."""
     for entry in message.http_logs.log_entry:
         if entry.request.request_id:
-            yield usage_of(entry, destination)
+            yield usage_of(entry)
 
 
-def usage_of(entry: HTTPAccessLogEntry, destination: str) -> Usage:
+def usage_of(entry: HTTPAccessLogEntry) -> Usage:
     common = entry.common_properties
     fields = common.metadata.filter_metadata.get(USAGE_METADATA, Struct())
     pod = common.metadata.filter_metadata.get(POD_METADATA, Struct()).fields
     return Usage(
         call_id=entry.request.request_id,
-        endpoint=(pod["pod"].string_value if "pod" in pod else "")
-        or _endpoint(common.upstream_remote_address)
-        or entry.request.request_headers.get(destination, "").partition(",")[0].strip(),
+        endpoint=pod["pod"].string_value if "pod" in pod else "",
         status=entry.response.response_code.value,
         aborted=_broken(common.response_flags),
         prompt_tokens=_count(fields, "prompt_tokens"),
         cached_tokens=_count(fields, "cached_tokens"),
         output_tokens=_count(fields, "completion_tokens"),
     )
-
-
-def _endpoint(address: Address) -> str:
-    found = address.socket_address
-    if not found.address:
-        return ""
-    host = f"[{found.address}]" if ":" in found.address else found.address
-    return f"{host}:{found.port_value}"
 
 
 def _broken(flags: ResponseFlags) -> bool:

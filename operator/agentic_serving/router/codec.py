@@ -15,16 +15,13 @@ from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import Proces
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from envoy.type.v3.http_status_pb2 import HttpStatus
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.struct_pb2 import Struct
 
 from agentic_serving.router.words import Call, Go, Refuse
 
 __all__ = [
     "CONTINUE_HEADERS",
-    "CONTINUE_RESPONSE",
     "CONTINUE_TRAILERS",
     "LONGEST_OVERRIDE_S",
-    "UPSTREAM_ADDRESS",
     "Shown",
     "call_of",
     "error_body",
@@ -32,13 +29,10 @@ __all__ = [
     "header_map",
     "hold",
     "refuse",
-    "upstream_of",
 ]
 
 #: The most that Envoy 1.40 accepts (`max_message_timeout`).
 LONGEST_OVERRIDE_S = 3600
-#: The attribute that Envoy sends with a response's headers (`response_attributes`).
-UPSTREAM_ADDRESS = "upstream.address"
 
 SUBSET_NAMESPACE = "envoy.lb.subset_hint"
 SUBSET_KEY = "x-gateway-destination-endpoint-subset"
@@ -47,7 +41,6 @@ OTHERS_KEY = "others"
 
 CONTINUE_HEADERS: bytes = pb.ProcessingResponse(request_headers=pb.HeadersResponse()).SerializeToString()
 CONTINUE_BODY: bytes = pb.ProcessingResponse(request_body=pb.BodyResponse()).SerializeToString()
-CONTINUE_RESPONSE: bytes = pb.ProcessingResponse(response_headers=pb.HeadersResponse()).SerializeToString()
 CONTINUE_TRAILERS: bytes = pb.ProcessingResponse(response_trailers=pb.TrailersResponse()).SerializeToString()
 
 #: As rendered (`render/envoy_scheduler.py`), but for the body.
@@ -86,14 +79,6 @@ def call_of(headers: Mapping[str, str], body: bytes, *, complete: bool) -> Call:
         body=body,
         complete=complete,
     )
-
-
-def upstream_of(attributes: Mapping[str, Struct]) -> str:
-    """`ip:port` of the pod that answers; empty if Envoy does not say."""
-    for fields in attributes.values():
-        if UPSTREAM_ADDRESS in fields.fields:
-            return str(fields.fields[UPSTREAM_ADDRESS].string_value)
-    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,10 +102,6 @@ class Delivery:
         """Calls that wait for their second word."""
         return sum(one.verdict is not None and not one.verdict.done() for one in self._open.values())
 
-    def began(self, call_id: str, status: int, endpoint: str) -> None:
-        if call_id in self._open:
-            self._tell("desk", lambda now_s: self.host.began(call_id, status, endpoint, now_s))
-
     def first_token(self, call_id: str) -> None:
         if call_id in self._open:
             self._tell("desk", lambda now_s: self.host.first_token(call_id, now_s))

@@ -120,23 +120,13 @@ class Desk:
             return [*gone, *self._carrier.take_place(replaced, taken.open, now_s)]
         return [*gone, *self._ask(call, taken, now_s)]
 
-    def began(self, call_id: str, status: int, endpoint: str, now_s: float) -> Sequence[Word]:
+    def first_token(self, call_id: str, now_s: float) -> Sequence[Word]:
         call = self._book.calls.get(call_id)
         if call is None or call.phase is not Phase.GOING:
             return ()
-        call.status = status
-        found = self._book.placed(call, endpoint, now_s)
-        if not (call.streams and self._book.firsts.seen and status < 400):  # else its first token is told
-            self._book.tell(Began(call_id=call_id, status=status, replica=call.replica), now_s)
-        return self._carrier.carry_out(found, now_s)
-
-    def first_token(self, call_id: str, now_s: float) -> Sequence[Word]:
-        call = self._book.calls.get(call_id)
-        if call is None or call.phase is not Phase.GOING or call.status >= 400:
-            return ()
-        seen, self._book.firsts.seen = self._book.firsts.seen, True
-        if seen:
-            self._book.tell(Began(call_id=call_id, status=call.status or 200, replica=call.replica), now_s)
+        self._book.firsts.seen = True
+        call.status = 200  # until the log says what became of it
+        self._book.tell(Began(call_id=call_id, status=call.status, replica=call.replica), now_s)
         return self._carrier.carry_out(self._book.do(ev.FirstToken(call_id), now_s), now_s)
 
     def closed(self, call_id: str, now_s: float) -> Sequence[Word]:

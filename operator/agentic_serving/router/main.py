@@ -1,7 +1,7 @@
 """The scheduler as a process: what is made of what, and in which order it starts and stops.
 
-It serves before it knows the cluster, and before it has imported its client: until pods are known every call goes at once. SIGTERM lets all held calls go, so
-that no request fails by our end.
+It serves before it knows the cluster, and before it has imported its client: until pods are known every call goes at
+once. SIGTERM lets all held calls go, so that no request fails by our end.
 """
 
 import asyncio
@@ -135,9 +135,6 @@ class _Process:
             address=self._settings.grpc_address,
             clock=self._clock.monotonic_s,
             count_mishap=self.metrics.error,
-            destination_header=self._config.picker_headers.get(
-                "destination", "x-gateway-destination-endpoint"
-            ),
             active=False,
         )
         closing.push_async_callback(self._close)

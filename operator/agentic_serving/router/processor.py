@@ -1,7 +1,7 @@
 """Envoy's external processor: one gRPC stream is one call, from its request's headers to the end of its answer.
 
-What Envoy sends: request headers; the body, if there is one, as far as it fits Envoy's buffer; the answer's headers;
-trailers. Then it ends the stream; it cancels it where the client or the engine is gone. Each message is answered once.
+What Envoy sends: request headers; the body, if there is one, as far as it fits Envoy's buffer; the answer's trailers.
+Then it ends the stream; it cancels it where the client or the engine is gone. Each message is answered once.
 """
 
 from dataclasses import dataclass, field
@@ -69,9 +69,6 @@ class Processor:
             case "request_headers":
                 stream.headers = codec.header_map(request.request_headers.headers.headers)
                 return self._headers(stream, ended=request.request_headers.end_of_stream)
-            case "response_headers":
-                self._began(stream, request)
-                return codec.CONTINUE_RESPONSE
             case "response_trailers":
                 return codec.CONTINUE_TRAILERS
             case _:  # Envoy was not asked for anything else
@@ -101,13 +98,6 @@ class Processor:
         await context.write(codec.hold(within_s + ENVOY_LATER_S))
         word = await self.delivery.verdict(stream.call_id, within_s)
         return _encoded(word, held.shown, stream.path)
-
-    def _began(self, stream: _Stream, request: pb.ProcessingRequest) -> None:
-        if stream.call_id:
-            headers = codec.header_map(request.response_headers.headers.headers)
-            status = headers.get(":status", "")
-            endpoint = codec.upstream_of(request.attributes)
-            self.delivery.began(stream.call_id, int(status) if status.isdecimal() else 0, endpoint)
 
 
 @dataclass(frozen=True, slots=True)

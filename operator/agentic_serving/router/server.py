@@ -78,7 +78,6 @@ async def serve(
     address: str = "[::]",  # IPv4 too
     clock: Callable[[], float] = time.monotonic,
     count_mishap: Callable[[str], None] = lambda _: None,
-    destination_header: str = "x-gateway-destination-endpoint",
     active: bool = True,
 ) -> Server:
     """Serves until `Server.stop`.
@@ -86,14 +85,13 @@ async def serve(
     Args:
         port: 0: any that is free.
         count_mishap: called with `desk`, `processor` or `access_log` for each exception that was kept from a request.
-        destination_header: in which the release's picker names the pod.
         active: whether Envoys of other pods may ask this scheduler from the start.
 
     Raises:
         RuntimeError: the port is in use.
     """
     delivery = Delivery(host=host, clock=clock, mishaps=Mishaps(clock=clock, count=count_mishap))
-    log = AccessLog(hear=delivery.usage, mishap=delivery.mishaps.add, destination=destination_header)
+    log = AccessLog(hear=delivery.usage, mishap=delivery.mishaps.add)
     server = grpc.aio.server(options=_OPTIONS)
     server.add_generic_rpc_handlers((_processor(Processor(delivery)), _access_log(log), _turns(delivery)))
     health_servicer = health.HealthServicer()

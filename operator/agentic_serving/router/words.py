@@ -221,9 +221,9 @@ class Decided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Began:
-    """The answer began: its headers came, or of a stream the first token, where that is told.
+    """The answer began: of a stream, its first token. Nobody sees an answer in one piece begin.
 
-    `replica`: the pod that the picker chose, if known.
+    `replica`: the pod that it was sent to, if any.
     """
 
     call_id: str
@@ -307,10 +307,6 @@ class Host(Protocol):
         ...
 
     def arrive(self, call: Call, now_s: float) -> Sequence[Word]: ...
-
-    def began(self, call_id: str, status: int, endpoint: str, now_s: float) -> Sequence[Word]:
-        """Response headers. `endpoint`: of the pod, where they say so; else empty."""
-        ...
 
     def first_token(self, call_id: str, now_s: float) -> Sequence[Word]:
         """The first piece of a stream's content came. Engines send headers before they have computed the prompt."""

@@ -73,11 +73,7 @@ class EnvoySide:
         if said == "held":
             said = await held.answer()
         if said == "go":
-            stream = held._stream
-            status = _headers({":status": "200"})
-            await stream.write(pb.ProcessingRequest(response_headers=pb.HttpHeaders(headers=status)))
-            await stream.read()
-            await stream.done_writing()
+            await held._stream.done_writing()
         held.leave()
         return said
 

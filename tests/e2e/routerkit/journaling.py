@@ -67,7 +67,7 @@ class Scheduler:
         told = self.desk.arrive(call, self.now_s)
         (go,) = [one for one in told if isinstance(one, Go) and one.call_id == call.id]
         endpoint = go.endpoints[0]
-        self.desk.began(call.id, 200, endpoint, self.now_s)
+        self.desk.first_token(call.id, self.now_s)
         self.desk.closed(call.id, self.now_s)
         prompt = len(call.body) // 4
         usage = Usage(

@@ -75,11 +75,6 @@ class ScriptedHost:
         found = [call_id for call_id, (until_s, group, _) in self.held.items() if due(until_s, group)]
         return [self.held.pop(call_id)[2] for call_id in found]
 
-    def began(self, call_id: str, status: int, endpoint: str, now_s: float) -> Sequence[Word]:
-        say("began", call_id, status=status, endpoint=endpoint)
-        self._fail(call_id, "began")
-        return []
-
     def first_token(self, call_id: str, now_s: float) -> Sequence[Word]:
         say("first_token", call_id)
         self._fail(call_id, "first_token")

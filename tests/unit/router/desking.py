@@ -115,9 +115,6 @@ class Driver:
     def arrive(self, call: Call) -> None:
         self.take(self.desk.arrive(call, self.now_s))
 
-    def began(self, call_id: str, status: int = 200, endpoint: str = "") -> None:
-        self.take(self.desk.began(call_id, status, endpoint, self.now_s))
-
     def first_token(self, call_id: str) -> None:
         self.take(self.desk.first_token(call_id, self.now_s))
 
@@ -130,8 +127,7 @@ class Driver:
     def end(
         self, call_id: str, prompt: int, *, cached: int = 0, output: int = 10, endpoint: str = ""
     ) -> None:
-        """As a stream ends: headers, a token, the end, the access log."""
-        self.began(call_id, endpoint=endpoint)
+        """As a stream ends: a token, the end, the access log."""
         self.first_token(call_id)
         self.closed(call_id)
         self.usage(
@@ -184,7 +180,6 @@ def full(given: Config | None = None, *, limits: Limits | None = None) -> Driver
     for i in range(2):
         made.arrive(turn(f"b{i}", f"b{i}", 800))
         assert made.went(f"b{i}")
-        made.began(f"b{i}")
         made.first_token(f"b{i}")
     return made
 

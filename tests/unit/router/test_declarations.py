@@ -35,9 +35,6 @@ class Desk:
     def arrive(self, call: Call, now_s: float) -> Sequence[Word]:
         raise AssertionError("not asked here")
 
-    def began(self, call_id: str, status: int, endpoint: str, now_s: float) -> Sequence[Word]:
-        raise AssertionError("not asked here")
-
     def closed(self, call_id: str, now_s: float) -> Sequence[Word]:
         raise AssertionError("not asked here")
 

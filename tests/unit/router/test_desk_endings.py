@@ -13,12 +13,12 @@ Said = list[tuple[str, str]]
 R0, R1 = "10.0.0.1:8000", "10.0.0.2:8000"
 
 
-def one(*, headers_came: bool = True, status: int = 200, **usage: Any) -> words.Done:
+def one(*, token_came: bool = True, status: int = 200, **usage: Any) -> words.Done:
     """A call of about 500 tokens from its arrival to its end."""
     d = Driver()
     d.arrive(turn("q", "a", 500))
-    if headers_came:
-        d.began("q", status)
+    if token_came:
+        d.first_token("q")
     d.closed("q")
     if usage:
         d.usage("q", **{"status": status, **usage})
@@ -33,9 +33,9 @@ def one(*, headers_came: bool = True, status: int = 200, **usage: Any) -> words.
         ({"prompt_tokens": 510}, "Answered", False, (510, 0, 0)),
         ({"aborted": True}, "ClientLeft", True, (500, 0, 0)),
         ({}, "Answered", True, (500, 0, 0)),
-        ({"headers_came": False}, "ClientLeft", True, (500, 0, 0)),
-        ({"headers_came": False, "status": 0, "aborted": True}, "ClientLeft", True, (500, 0, 0)),
-        ({"status": 503}, "Failed", True, (500, 0, 0)),
+        ({"token_came": False}, "ClientLeft", True, (500, 0, 0)),
+        ({"token_came": False, "status": 0, "aborted": True}, "ClientLeft", True, (500, 0, 0)),
+        ({"status": 503, "prompt_tokens": None}, "Failed", True, (500, 0, 0)),
         ({"status": 400, "prompt_tokens": None}, "Failed", True, (500, 0, 0)),
         ({"prompt_tokens": 510, "cached_tokens": 9_999}, "Answered", False, (510, 510, 0)),
     ],
@@ -44,8 +44,8 @@ def one(*, headers_came: bool = True, status: int = 200, **usage: Any) -> words.
         "cached-not-told",
         "broken-off",
         "no-access-log",
-        "left-before-headers",
-        "left-before-headers-as-told",
+        "left-before-a-token",
+        "left-before-a-token-as-told",
         "no-engine",
         "refused-by-the-engine",
         "impossible",
@@ -62,9 +62,9 @@ def test_what_became_of_a_call(
 def test_an_answer_that_breaks_off_with_its_pod_has_failed() -> None:
     d = Driver()
     d.arrive(turn("q", "a", 500))
-    d.began("q", endpoint=R0)
+    d.first_token("q")
     d.pods(pod("r1"))
-    d.usage("q", aborted=True)
+    d.usage("q", aborted=True, endpoint=R0)
     assert d.done("q").outcome == "Failed"
 
 
@@ -77,7 +77,6 @@ def test_what_failed_leaves_nothing_in_the_cache() -> None:
 
 def test_the_end_of_a_call_that_nobody_knows_is_ignored() -> None:
     d = Driver()
-    d.began("q")
     d.first_token("q")
     d.closed("q")
     d.usage("q", prompt_tokens=10)
@@ -96,26 +95,21 @@ def test_a_call_whose_end_is_never_told_is_given_up() -> None:
 # First tokens
 
 
-def test_headers_are_not_taken_for_the_first_token() -> None:
+def test_a_prompt_is_computed_when_the_first_token_comes() -> None:
     d = Driver()
     d.arrive(turn("q", "a", 500))
-    d.began("q")
     assert d.desk.scheduler._placing.replicas[d.ear.of(words.Decided, "q")[0].replica].prefills == 1
     d.first_token("q")
     assert d.desk.scheduler._placing.replicas[d.ear.of(words.Decided, "q")[0].replica].prefills == 0
 
 
-def test_where_first_tokens_are_told_a_stream_begins_with_its_first() -> None:
+def test_every_stream_begins_with_its_first_token_and_the_first_of_all_too() -> None:
     d = Driver()
-    d.arrive(turn("q", "a", 50))
-    d.began("q")
-    d.first_token("q")
-    assert len(d.ear.of(words.Began, "q")) == 1
-    d.arrive(turn("q2", "a", 50))
-    d.began("q2")
-    assert d.ear.of(words.Began, "q2") == []
-    d.first_token("q2")
-    assert len(d.ear.of(words.Began, "q2")) == 1
+    for call_id in ("q", "q2"):
+        d.arrive(turn(call_id, "a", 50))
+        assert d.ear.of(words.Began, call_id) == []
+        d.first_token(call_id)
+        assert len(d.ear.of(words.Began, call_id)) == 1
 
 
 def test_the_first_token_of_an_answer_in_one_piece_is_supposed() -> None:

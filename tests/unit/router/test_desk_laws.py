@@ -132,14 +132,6 @@ class Desking(RuleBasedStateMachine):
         counted = {"x-stainless-retry-count": "1"} if retry else {}
         self._arrive(replace(call, id=self._id(), headers={**call.headers, **counted}))
 
-    @rule(
-        at=st.integers(0, 5),
-        status=st.sampled_from([200, 400, 503]),
-        where=st.sampled_from(["", "10.0.0.2:8000", "?"]),
-    )
-    def began(self, at: int, status: int, where: str) -> None:
-        self.d.began(self._some(at), status, where)
-
     @rule(at=st.integers(0, 5))
     def first_token(self, at: int) -> None:
         self.d.first_token(self._some(at))

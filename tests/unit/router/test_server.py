@@ -50,9 +50,6 @@ class FakeHost:
         self._hear("arrive", call.id)
         return self.answer(call, now_s)
 
-    def began(self, call_id: str, status: int, endpoint: str, now_s: float) -> Sequence[Word]:
-        return self._hear("began", call_id)
-
     def first_token(self, call_id: str, now_s: float) -> Sequence[Word]:
         return self._hear("first_token", call_id)
 
