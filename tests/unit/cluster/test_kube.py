@@ -1,7 +1,10 @@
 """cluster.kube against a small HTTP server: what it sends, and what each kind of answer becomes."""
 
 import asyncio
+import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -24,6 +27,7 @@ from agentic_serving.errors import (
     Rejected,
     Unavailable,
 )
+from tests.e2e.localcluster.credentials import write_loopback_certificate
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "ns"}}
@@ -297,3 +301,36 @@ async def test_a_watch_that_goes_wrong_says_how(
     with pytest.raises(error) as caught:
         await _watched(server, line + (b"\n" if len(line) < MAX_LINE_BYTES else b""))
     assert type(caught.value) is error
+
+
+async def test_a_watch_that_is_left_does_not_wait_for_tlss_goodbye(tmp_path: Path) -> None:
+    """A server that is gone never says it, and a loop that ends meanwhile leaves the connection open."""
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    write_loopback_certificate(key, certificate)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = asyncio.create_task(asyncio.to_thread(_one_event, listening, context))
+        configuration = Configuration(host=f"https://127.0.0.1:{listening.getsockname()[1]}")
+        configuration.ssl_ca_cert = str(certificate)
+        client = KubeCluster(configuration, KubeOptions())
+        watch = client.watch(CONFIG_MAP, "ns", resource_version="5")
+        await anext(watch)
+        await watch.aclose()
+        assert await serving == "dropped"
+        await client.close()
+
+
+def _one_event(listening: socket.socket, context: ssl.SSLContext) -> str:
+    """Serves one watch; how its client left."""
+    listening.settimeout(10)
+    plain, _ = listening.accept()
+    plain.settimeout(10)
+    with context.wrap_socket(plain, server_side=True, suppress_ragged_eofs=False) as wrapped:
+        wrapped.recv(65536)
+        line = orjson.dumps(EVENT) + b"\n"
+        wrapped.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + line)
+        try:
+            return "said goodbye" if wrapped.recv(1) == b"" else "asked again"
+        except (ssl.SSLEOFError, ConnectionResetError):
+            return "dropped"
