@@ -2,8 +2,10 @@
 
 The picker compares addresses before any of its profiles (llm-d-router v0.10.0, `pkg/epp/requestcontrol`): a list without
 prefill pods leaves no prefill pod, and one of which no pod is in the pool is answered with 503. So every role is in it,
-and a pod stands alone for its role only while it is Ready and nobody has begun to take it away. It takes an address for what
-stands before the first colon, so of IPv6 addresses none is ever found: they get no hint.
+and a pod stands alone for its role only while it is Ready and nobody has begun to take it away. A pod can leave between hint
+and connection all the same: for Envoy's second try `others` names the pods that may take its place, and to a third nothing
+is named. The picker takes an address for what stands before the first colon, so of IPv6 addresses none is ever found: they
+get no hint.
 """
 
 from collections.abc import Sequence
