@@ -6,9 +6,8 @@ itself and drop fields that they do not know. Nothing is retried, and every requ
 
 import asyncio
 import contextlib
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import aiohttp
@@ -23,6 +22,7 @@ from agentic_serving.cluster.answers import error_from
 from agentic_serving.cluster.config import load_configuration
 from agentic_serving.cluster.discovery import DISCOVERY_ACCEPT, served_kinds
 from agentic_serving.cluster.port import Kind, Listing, Manifest, Seen
+from agentic_serving.cluster.requests import JSON, Request, applying, encode, listing
 from agentic_serving.cluster.streams import events
 from agentic_serving.errors import ClusterError, Expired, Unavailable
 
@@ -30,9 +30,6 @@ __all__ = ["KubeCluster", "KubeOptions", "RequestObserver", "connect"]
 
 #: A list that expires this often is being starved; the caller's back-off is the better place to wait.
 _MAX_LIST_ATTEMPTS = 3
-_JSON = "application/json"
-#: Server-side apply takes YAML, of which JSON is a part.
-_APPLY = "application/apply-patch+yaml"
 _APPLY_QUERY = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
 _AGENT = f"agentic-serving/{__version__}"
 
@@ -116,7 +113,7 @@ class KubeCluster:
         )
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
-        return await self._call(_Request("get", kind, kind.object_path(namespace, name)))
+        return await self._call(Request("get", kind, kind.object_path(namespace, name)))
 
     async def pages(
         self, kind: Kind, namespace: str | None = None, *, label_selector: str = ""
@@ -126,8 +123,8 @@ class KubeCluster:
             query["labelSelector"] = label_selector
         path = kind.collection_path(namespace)
         while True:
-            page = await self._call(_Request("list", kind, path, query=query))
-            yield _listing(kind, page)
+            page = await self._call(Request("list", kind, path, query=query))
+            yield listing(kind, page)
             token = page["metadata"].get("continue")
             if not token:
                 return
@@ -156,7 +153,7 @@ class KubeCluster:
             "resourceVersion": resource_version,
             "timeoutSeconds": f"{self._options.watch_s:.0f}",
         } | ({"labelSelector": label_selector} if label_selector else {})
-        request = _Request("watch", kind, kind.collection_path(namespace), query=query)
+        request = Request("watch", kind, kind.collection_path(namespace), query=query)
         async with self._asked(request), self._open(request, self._watch_timeout) as response:
             if response.status != 200:
                 body = await response.read()
@@ -168,16 +165,16 @@ class KubeCluster:
 
     async def apply(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         query = _APPLY_QUERY | ({"dryRun": "All"} if dry_run else {})
-        return await self._call(_apply_request("apply", kind, manifest, query=query))
+        return await self._call(applying("apply", kind, manifest, query=query))
 
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
-        return await self._call(_apply_request("apply_status", kind, manifest, "status", query=_APPLY_QUERY))
+        return await self._call(applying("apply_status", kind, manifest, "status", query=_APPLY_QUERY))
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         path = kind.collection_path(manifest["metadata"].get("namespace"))
         query = {"fieldManager": names.FIELD_MANAGER}
         return await self._call(
-            _Request("create", kind, path, method="POST", content=_JSON, query=query, body=manifest)
+            Request("create", kind, path, method="POST", content=JSON, query=query, body=manifest)
         )
 
     async def delete(
@@ -198,12 +195,12 @@ class KubeCluster:
             "propagationPolicy": propagation,
         }
         path = kind.object_path(namespace, name)
-        await self._call(_Request("delete", kind, path, method="DELETE", content=_JSON, body=options))
+        await self._call(Request("delete", kind, path, method="DELETE", content=JSON, body=options))
 
     async def served(self) -> frozenset[tuple[str, str, str]]:
         found: set[tuple[str, str, str]] = set()
         for path in ("/api", "/apis"):
-            found |= served_kinds(await self._call(_Request("discover", None, path, accept=DISCOVERY_ACCEPT)))
+            found |= served_kinds(await self._call(Request("discover", None, path, accept=DISCOVERY_ACCEPT)))
         return frozenset(found)
 
     async def access(self) -> Access:
@@ -213,7 +210,7 @@ class KubeCluster:
     async def close(self) -> None:
         await self._transport.close()
 
-    async def _call(self, request: "_Request") -> Manifest:
+    async def _call(self, request: Request) -> Manifest:
         """One exchange: the answer, whole."""
         async with self._asked(request):
             async with self._open(request, self._timeout) as response:
@@ -227,7 +224,7 @@ class KubeCluster:
         return answer
 
     @contextlib.asynccontextmanager
-    async def _asked(self, request: "_Request") -> AsyncIterator[None]:
+    async def _asked(self, request: Request) -> AsyncIterator[None]:
         """One exchange, timed and told to the observer; what breaks on the way becomes an error of ours."""
         loop = asyncio.get_running_loop()
         started_s = loop.time()
@@ -245,14 +242,14 @@ class KubeCluster:
 
     @contextlib.asynccontextmanager
     async def _open(
-        self, request: "_Request", limits: aiohttp.ClientTimeout
+        self, request: Request, limits: aiohttp.ClientTimeout
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         async with self._transport.session().request(
             request.method,
             self.host + request.path,
             params=request.query,
             headers=await self._headers(request),
-            data=_encode(request.body) if request.body is not None else None,
+            data=encode(request.body) if request.body is not None else None,
             timeout=limits,
             allow_redirects=False,
             **self._transport.arguments(),
@@ -262,7 +259,7 @@ class KubeCluster:
             finally:
                 _drop(response)
 
-    async def _headers(self, request: "_Request") -> dict[str, str]:
+    async def _headers(self, request: Request) -> dict[str, str]:
         headers = {"User-Agent": _AGENT, "Accept": request.accept}
         if request.content:
             headers["Content-Type"] = request.content
@@ -273,24 +270,6 @@ class KubeCluster:
         return headers
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """One HTTP request, before authentication."""
-
-    verb: str  # ours, for metrics and messages
-    kind: Kind | None
-    path: str
-    _: KW_ONLY
-    method: str = "GET"
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: Manifest | None = None
-    accept: str = _JSON
-    content: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.verb} {self.path}"
-
-
 def _drop(response: aiohttp.ClientResponse) -> None:
     """An answer that was not read to its end, as of a watch that was left: its connection goes at once, without TLS's goodbye."""
     transport = response.connection.transport if response.connection else None
@@ -299,7 +278,7 @@ def _drop(response: aiohttp.ClientResponse) -> None:
 
 
 @contextlib.contextmanager
-def _unavailable(request: _Request, timeout_s: float) -> Iterator[None]:
+def _unavailable(request: Request, timeout_s: float) -> Iterator[None]:
     """What the network, credentials and time-outs raise, as an error of ours."""
     try:
         yield
@@ -308,31 +287,3 @@ def _unavailable(request: _Request, timeout_s: float) -> Iterator[None]:
     except (aiohttp.ClientError, ConfigException, OSError) as error:
         # OSError and ConfigException: the token or certificate files were unreadable just now.
         raise Unavailable(f"{request}: {error or type(error).__name__}") from error
-
-
-def _apply_request(
-    verb: str, kind: Kind, manifest: Manifest, subresource: str = "", *, query: Mapping[str, str]
-) -> _Request:
-    metadata = manifest["metadata"]
-    path = kind.object_path(metadata.get("namespace"), metadata["name"], subresource)
-    return _Request(verb, kind, path, method="PATCH", content=_APPLY, query=query, body=manifest)
-
-
-def _listing(kind: Kind, page: Manifest) -> Listing:
-    """The API server leaves apiVersion and kind out of the items of a list."""
-    items = [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"] or ()]
-    return Listing(items, page["metadata"].get("resourceVersion", ""))
-
-
-#: JSON may hold these as they are. The API server reads an apply as YAML, which refuses some and folds the others
-#: (line breaks of YAML 1.1) into blanks.
-_NOT_PLAIN_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-
-
-def _encode(body: object) -> bytes:
-    """JSON that YAML reads as the same value."""
-    encoded = orjson.dumps(body)
-    if encoded.isascii() and b"\x7f" not in encoded:
-        return encoded
-    text = _NOT_PLAIN_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", encoded.decode())
-    return text.encode()
