@@ -4,10 +4,9 @@ import asyncio
 import json
 import urllib.request
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import aiohttp
 import pytest
 
 from agentic_serving.cluster import kinds
@@ -34,12 +33,6 @@ def stack(site: Site) -> Iterator[Stack]:
         yield served
     finally:
         site.cluster.kubectl("delete", "namespace", namespace, "--wait=false")
-
-
-@pytest.fixture
-async def caller(stack: Stack) -> AsyncIterator[Caller]:
-    async with aiohttp.ClientSession() as http:
-        yield Caller(endpoint=stack.endpoint, model=stack.model, http=http)
 
 
 def report(stack: Stack) -> dict[str, Any]:
