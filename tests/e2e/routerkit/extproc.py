@@ -12,6 +12,8 @@ from envoy.config.core.v3.base_pb2 import HeaderMap, HeaderValue
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from envoy.service.ext_proc.v3.external_processor_pb2_grpc import ExternalProcessorStub
 
+from agentic_serving.render.envoy_first_token import FIRST_TOKEN_METHOD
+
 __all__ = ["Answer", "EnvoySide", "Held"]
 
 Answer = str  # `go`, `refuse` or `held`
@@ -43,6 +45,7 @@ class EnvoySide:
     def __init__(self, port: int) -> None:
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_OPTIONS)
         self._stub = ExternalProcessorStub(self._channel)
+        self._first_token = self._channel.unary_unary(FIRST_TOKEN_METHOD)
 
     async def __aenter__(self) -> Self:
         return self
@@ -68,11 +71,12 @@ class EnvoySide:
         return _said(await stream.read()), Held(stream)
 
     async def whole(self, call_id: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """A turn from its request to the end of its answer, which is 200."""
+        """A turn from its request to the end of its answer, a stream."""
         said, held = await self.begin(call_id, headers, body)
         if said == "held":
             said = await held.answer()
         if said == "go":
+            await self._first_token(call_id.encode())
             await held._stream.done_writing()
         held.leave()
         return said
