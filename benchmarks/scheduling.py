@@ -73,6 +73,7 @@ _PLANS = {
             "hold off": Ours(Policy(hold=False)),
             "stay off": Ours(Policy(stay=False)),
             "order by arrival": Ours(Policy(least_attained_first=False)),
+            "siblings all wait": Ours(Policy(spread=False)),
             "no recompute budget": Ours(Policy(recompute_budget=0.0)),
         },
     ),

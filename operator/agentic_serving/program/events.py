@@ -31,6 +31,7 @@ __all__ = [
     "Share",
     "Tick",
     "Turn",
+    "Warm",
 ]
 
 
@@ -68,6 +69,7 @@ class Turn:
         side: a title, a token count, a warm-up: never held, and no part of the task.
         priority: higher goes first (InferenceObjective's sense).
         max_hold_s: the program's `maxHold`.
+        fork: so many sessions are declared that have not come yet and will begin with this prompt, or with most of it.
     """
 
     id: str
@@ -81,6 +83,7 @@ class Turn:
     priority: int = 0
     max_hold_s: float = 300.0
     declared: Declared | None = None
+    fork: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +232,7 @@ class Reason(StrEnum):
     NO_ROOM = "WaitsForRoom"
     PREFILL = "WaitsForPrefill"
     SIBLING = "WaitsForSibling"
+    SPREAD = "SpreadsPrefix"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,4 +269,26 @@ class Drop:
     replicas: tuple[str, ...]
 
 
-Instruction = Admit | Hold | Drop
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warm:
+    """Let a further replica compute the prompt of a turn that was just admitted elsewhere: its siblings are to come.
+
+    No turn of anybody's: it asks for one token, and its answer is thrown away. The host tells its end, `Ended` or
+    `Failed`, under its own `id`, and soon: until then siblings may wait for it. `Failed` at once, where it cannot be done.
+
+    Attributes:
+        uncached_tokens: what will probably be computed.
+        siblings: that are expected, which is what it is done for.
+    """
+
+    turn_id: str
+    replica: str
+    uncached_tokens: int
+    siblings: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.turn_id}+{self.replica}"
+
+
+Instruction = Admit | Hold | Warm | Drop

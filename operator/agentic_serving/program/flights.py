@@ -27,11 +27,17 @@ class Flight:
     prefilling: bool = True
     first_s: float = 0.0
     beside: int = 0  # turns there at the first token
+    warm_up: bool = False  # of the prompt alone: a side request that the ledger knows of
     epoch: int = 0  # of the witness
 
     @property
     def replica(self) -> str:
         return self.host.name
+
+    @property
+    def stays(self) -> bool:
+        """What it computes is there for others."""
+        return self.warm_up or not self.turn.side
 
 
 class Flights:
@@ -42,7 +48,9 @@ class Flights:
         self._ledger = ledger
         self._residents = residents
         self._flights: dict[str, Flight] = {}
-        self._computing: dict[str, str] = {}  # session → its turn that has no first token yet
+        self._computing: dict[
+            str, dict[str, str]
+        ] = {}  # session → replica → turn that has no first token yet
         self._under_way: Counter[str] = Counter()  # turns, by session
 
     def __len__(self) -> int:
@@ -54,10 +62,9 @@ class Flights:
     def get(self, turn_id: str) -> Flight | None:
         return self._flights.get(turn_id)
 
-    @property
-    def computing(self) -> Container[str]:
-        """Sessions whose prompt is being computed."""
-        return self._computing
+    def computing(self, session: str) -> Container[str]:
+        """The replicas that compute a prompt of the session."""
+        return self._computing.get(session, ())
 
     def under_way(self, session: str) -> bool:
         return session in self._under_way
@@ -70,12 +77,12 @@ class Flights:
         """Replicas where another session computes now what this one shares with it, and how much that is."""
         found: dict[str, int] = {}
         for share in turn.shares:
-            leader = self._computing.get(share.session)
-            if leader is None or share.session == turn.session:
+            if share.session == turn.session:
                 continue
-            flight = self._flights[leader]
-            if share.tokens - flight.warm >= shared_tokens and self.known(flight):
-                found[flight.replica] = max(found.get(flight.replica, 0), share.tokens)
+            for leader in self._computing.get(share.session, {}).values():
+                flight = self._flights[leader]
+                if share.tokens - flight.warm >= shared_tokens and self.known(flight):
+                    found[flight.replica] = max(found.get(flight.replica, 0), share.tokens)
         return found
 
     def begin(self, flight: Flight, now_s: float) -> None:
@@ -85,13 +92,15 @@ class Flights:
         self._placing.changed()
         replica.begin(flight.uncached)
         replica.overflow += flight.overflow
-        if turn.side:
+        if not flight.stays:
             return
         flight.epoch = replica.witness.begin(flight.uncached)
-        self._computing[turn.session] = turn.id
-        self._under_way[turn.session] += 1
+        self._computing.setdefault(turn.session, {})[replica.name] = turn.id
         shared = self._shared(turn, replica.name)
         self._ledger.begin(turn.session, replica.name, turn.prompt_tokens, now_s, shared)
+        if turn.side:
+            return
+        self._under_way[turn.session] += 1
         others = shared[1] if shared and shared[0] != turn.session else 0
         self._residents.use(turn.session, replica.name, turn.prompt_tokens - others)
 
@@ -123,7 +132,7 @@ class Flights:
     def cancel(self, flight: Flight, now_s: float) -> None:
         """It has no answer: what it would have left is not there."""
         self.land(flight)
-        if not flight.turn.side and self.known(flight):
+        if flight.stays and self.known(flight):
             flight.host.witness.end(flight.uncached, 0, flight.epoch)
             self._ledger.cancel(flight.turn.session, flight.replica, now_s)
 
@@ -134,7 +143,7 @@ class Flights:
             prefilling = [one for one in here if one.prefilling]
             if replica.turns != len(here) or replica.prefills != len(prefilling):
                 raise Bug(f"turns of {replica.name} are miscounted")
-            if replica.witness.allowed != sum(one.uncached for one in here if not one.turn.side):
+            if replica.witness.allowed != sum(one.uncached for one in here if one.stays):
                 raise Bug(f"what {replica.name} may store for its turns is miscounted")
             if replica.pending != sum(one.uncached for one in prefilling):
                 raise Bug(f"prefill of {replica.name} is miscounted")
@@ -149,5 +158,8 @@ class Flights:
         return best
 
     def _computed(self, flight: Flight) -> None:
-        if self._computing.get(flight.turn.session) == flight.turn.id:
-            del self._computing[flight.turn.session]
+        turn, there = flight.turn, self._computing.get(flight.turn.session, {})
+        if there.get(flight.replica) == turn.id:
+            del there[flight.replica]
+            if not there:
+                del self._computing[turn.session]

@@ -7,7 +7,7 @@ The rules in their order; the first that applies decides.
 4. It waits. When its hold is over it goes to the overflow replica, whatever that evicts; no more replicas bear that than needed.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil, inf
 
@@ -99,17 +99,29 @@ class Placing:
         )
         return Choice(best, reason, turn.prompt_tokens - warm.get(best.name, 0))
 
-    def warm(self, turn: Turn, computed: Container[str] = ()) -> Mapping[str, int]:
+    def elsewhere(self, turn: Turn, skip: frozenset[str], now_s: float) -> Choice | None:
+        """Where else the prompt could be computed now without harm to anybody there: rules 2 and 3."""
+        warm = self.warm(turn)
+        room = self._roomy(turn, warm, skip)
+        if room is not None:
+            return Choice(room, Reason.ROOM, turn.prompt_tokens - warm.get(room.name, 0))
+        found = self._within_budget(turn, warm, skip, now_s)
+        return None if found.replica is None else found
+
+    def warm(
+        self, turn: Turn, computing: Callable[[str], Container[str]] = lambda _: ()
+    ) -> Mapping[str, int]:
         """Tokens of the prompt that are probably there, by replica.
 
         Args:
-            computed: other sessions whose prompts are being computed: what they share is not there yet.
+            computing: replicas where another session's prompt is being computed: what that shares is not there yet.
         """
         found: dict[str, int] = {}
         for share in turn.shares:
-            if share.session in computed and share.session != turn.session:
-                continue
+            skip = computing(share.session) if share.session != turn.session else ()
             for name, tokens in self._ledger.where(share.session).items():
+                if name in skip:
+                    continue
                 there = min(tokens, share.tokens, turn.prompt_tokens - 1)
                 if there > found.get(name, 0) and name in self.replicas:
                     found[name] = there

@@ -18,6 +18,7 @@ from agentic_serving.program.replicas import Replica
 from agentic_serving.program.residents import Residents
 from agentic_serving.program.service import Service
 from agentic_serving.program.waiting import Held, Rank, Waiting
+from agentic_serving.program.warming import Warming
 
 __all__ = ["Scheduler"]
 
@@ -39,6 +40,7 @@ class Scheduler:
         self.residents = Residents(self._look)
         self._placing = Placing(self.policy, self.ledger, self.residents)
         self._flights = Flights(self._placing, self.ledger, self.residents)
+        self._warming = Warming(self.policy, self._placing, self._flights)
         self._now_s = 0.0
         #: Stored in known caches by nobody whose turns we follow, as far as engines tell.
         self.others_tokens = 0
@@ -90,6 +92,7 @@ class Scheduler:
         self.policy = policy
         self.absence.configure(policy)
         self._placing.configure(policy)
+        self._warming.configure(policy)
 
     def prefill_s(self, turn_id: str) -> float | None:
         """Until the first token of a turn that has just been admitted, about; None: it is not followed."""
@@ -110,6 +113,7 @@ class Scheduler:
             raise Bug(f"turn {turn.id} arrived twice")
         if not turn.side:
             self.absence.back(turn, self._now_s)
+            self._warming.arrived(turn, self._now_s)
             if turn.human:
                 self.service.begin_task(turn.run, self._now_s)
         if not self._placing.replicas:
@@ -118,11 +122,11 @@ class Scheduler:
         rank = self.waiting.rank(turn.priority, self._weight(turn))
         yield from self._dispatch(rank)  # room that came with time alone is first theirs who rank before it
         choice = self._choose(turn)
-        yield (
-            self._hold(turn, choice, rank)
-            if choice.replica is None
-            else self._admit(turn, choice, self._now_s)
-        )
+        if choice.replica is None:
+            yield self._hold(turn, choice, rank)
+        else:
+            yield self._admit(turn, choice, self._now_s)
+            yield from self._warming.begin(turn, choice.replica, self._now_s)
 
     def _choose(self, turn: ev.Turn) -> Choice:
         if turn.side or not self.policy.hold or turn.max_hold_s <= 0:
@@ -136,7 +140,8 @@ class Scheduler:
             leader, shared = max(leaders.items(), key=lambda one: one[1])
             there = max(self._placing.warm(turn, self._flights.computing).values(), default=0)
             if shared - there >= self.policy.shared_tokens:
-                return Choice(None, ev.Reason.SIBLING, home=leader)
+                ahead = self._warming.spread(turn, shared, leaders, self.waiting, self._now_s)
+                return ahead or Choice(None, ev.Reason.SIBLING, home=leader)
         return self._placing.choose(turn, self._now_s, leaders)
 
     def _leaders(self, turn: ev.Turn) -> dict[str, int]:
@@ -166,8 +171,7 @@ class Scheduler:
         replica = choice.replica
         if replica is None:
             raise Bug("an admitted turn has a replica")
-        if choice.reason is ev.Reason.BUDGET:
-            replica.spend(choice.evicts)
+        replica.spend(choice.evicts)
         warm = turn.prompt_tokens - choice.uncached
         overflow = choice.reason is ev.Reason.OVERFLOW
         self._flights.begin(Flight(turn, replica, choice.uncached, warm, self._now_s, overflow), self._now_s)
@@ -195,10 +199,11 @@ class Scheduler:
             self._placing.decoding.learn(flight.beside, ended.output_tokens, took_s)
         self._flights.land(flight)
         turn = flight.turn
-        if turn.side:
+        if not flight.stays:
             return
         cached = flight.warm if ended.cached_tokens is None else ended.cached_tokens
-        self.service.charge(turn.run, max(0, ended.prompt_tokens - cached), self._now_s)
+        if not turn.side:
+            self.service.charge(turn.run, max(0, ended.prompt_tokens - cached), self._now_s)
         if self._flights.known(flight):
             witness = flight.host.witness
             witness.end(flight.uncached, witness.stored_by(ended, flight.warm), flight.epoch)
@@ -210,7 +215,8 @@ class Scheduler:
                 cached=ended.cached_tokens,
                 expected=flight.warm,
             )
-        self._rest(turn)
+        if not turn.side:
+            self._rest(turn)
 
     def _failed(self, turn_id: str) -> None:
         held = self.waiting.pop(turn_id)

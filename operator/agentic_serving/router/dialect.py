@@ -1,11 +1,11 @@
 """What the picker is told in its own words, and people in theirs. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from agentic_serving.program.events import Reason
+from agentic_serving.program.events import Reason, Warm
 from agentic_serving.router.words import Came
 
-__all__ = ["because", "picker_headers"]
+__all__ = ["also", "because", "picker_headers"]
 
 _BECAUSE: Mapping[str, str] = {
     Reason.SIDE: "It is no turn of the conversation, and never held.",
@@ -17,6 +17,7 @@ _BECAUSE: Mapping[str, str] = {
     Reason.NO_ROOM: "Every replica's cache is full of what its sessions will soon need.",
     Reason.PREFILL: "Its prefix is on a replica that computes other prompts first.",
     Reason.SIBLING: "Another session computes now what this one shares with it.",
+    Reason.SPREAD: "Many sessions wait for what it shares with them: {replica} computes that too ({uncached} tokens).",
     "QueueFull": "So many calls wait already.",
     "ReplacedByRetry": "Its client sent it again, and the new call has its place.",
     "NotParsed": "Its body was not read: cut off, compressed, or not JSON.",
@@ -28,6 +29,14 @@ def because(reason: str, *, replica: str = "", uncached_tokens: int = 0) -> str:
     """One sentence."""
     told = _BECAUSE.get(reason, "")
     return told.format(replica=replica or "a replica", uncached=f"{uncached_tokens:,}") if told else ""
+
+
+def also(warm: Sequence[Warm]) -> str:
+    """What is said of warm-ups behind the sentence of the turn whose prompt they compute."""
+    if not warm:
+        return ""
+    where = ", ".join(one.replica for one in warm)
+    return f" {where} computes the same prompt for {warm[0].siblings} sessions that are to come."
 
 
 def picker_headers(names: Mapping[str, str], came: Came) -> dict[str, str]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
+from agentic_serving.capacity.runs import blocks, common_blocks
 from agentic_serving.errors import InvalidInput
 from agentic_serving.simulation.path import Alone
-from agentic_serving.simulation.scripts import Script
+from agentic_serving.simulation.scripts import Script, Work
 from agentic_serving.simulation.views import TurnHints
 
 __all__ = ["Hints", "declared", "truths"]
@@ -48,6 +49,7 @@ def truths(script: Script, alone: Alone) -> tuple[TurnHints, ...]:
                 follows="end" if after is None else script.works[after].kind,
                 gap_s=None if after is None else alone.ready_s[after] - alone.end_s[at],
                 fan_out=len(children),
+                forks=sum(_goes_on(work, script.works[one]) for one in work.dependents),
                 critical_s=critical_s[at],
             )
         )
@@ -73,6 +75,13 @@ def declared(
     return told
 
 
+def _goes_on(work: Work, child: Work) -> bool:
+    """Whether another session's first prompt begins with this one, but for its last block."""
+    if child.index or child.session == work.session:
+        return False
+    return common_blocks(work.prompt_runs, child.prompt_runs) >= max(1, blocks(work.prompt_runs) - 1)
+
+
 def _critical_s(script: Script, alone: Alone) -> list[float]:
     """From each call's arrival to the end of its task: a person's next words begin another."""
     root = script.works[0].session
@@ -93,6 +102,7 @@ class _Opposite:
     def __init__(self, every: Sequence[TurnHints]) -> None:
         self._gaps = sorted(hint.gap_s for hint in every if hint.gap_s is not None)
         self._widths = sorted(hint.fan_out for hint in every)
+        self._forks = sorted(hint.forks for hint in every)
         self._critical = sorted(hint.critical_s for hint in every)
 
     def of(self, hint: TurnHints) -> TurnHints:
@@ -101,6 +111,7 @@ class _Opposite:
             follows="tool" if goes_on else "end",
             gap_s=(self._gaps[0] if self._gaps else 0.0) if goes_on else None,
             fan_out=_mirrored(self._widths, hint.fan_out),
+            forks=_mirrored(self._forks, hint.forks),
             critical_s=_mirrored(self._critical, hint.critical_s),
         )
 

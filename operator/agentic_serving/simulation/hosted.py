@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agentic_serving.capacity.runs import Runs, common_blocks
+from agentic_serving.fleet.types import Usage
 from agentic_serving.program import events as ev
 from agentic_serving.program.policy import Policy as Rules
 from agentic_serving.program.scheduler import Scheduler
 from agentic_serving.program.service import Service
 from agentic_serving.simulation.engine import MakeSeated
 from agentic_serving.simulation.setup import Fleet, Setup
-from agentic_serving.simulation.views import Ended, Policy, ReplicaView, TurnView
+from agentic_serving.simulation.views import Ended, Policy, ReplicaView, TurnView, WarmUp
 
 __all__ = ["OURS", "Hosted", "Ours"]
 
@@ -52,6 +53,8 @@ class Hosted:
         self._admitted: dict[str, str | None] = {}  # turns that may go, and where to; None: anywhere
         self._ready: set[str] = set()
         self._news: list[TurnView] | None = None  # what arrived since the last question
+        self._arriving: TurnView | None = None
+        self._warm_ups: list[WarmUp] = []  # to begin
 
     def ready(self, replicas: Sequence[ReplicaView], now_s: float) -> bool:
         """The first question of every round: tells which replicas came and went."""
@@ -83,7 +86,7 @@ class Hosted:
         asked = self._admitted.pop(turn.id)
         if asked not in self._ready:  # it died between the word and the deed, or none was known
             self._handle(ev.Failed(turn.id), now_s)
-            self._handle(ev.Arrived(self._turn(turn, replicas[0].block_size)), now_s)
+            self._arrive(turn, replicas, now_s)
             asked = self._admitted.pop(turn.id, None)
         if asked is None:
             return None
@@ -114,6 +117,22 @@ class Hosted:
         self._prompts.pop(program, None)
         self._handle(ev.RunEnded(program), now_s)
 
+    def warm_ups(self) -> Sequence[WarmUp]:
+        found, self._warm_ups = self._warm_ups, []
+        return found
+
+    def on_warmed(self, warm_up: WarmUp, usage: Usage | None, now_s: float) -> None:
+        if usage is None:
+            self._handle(ev.Failed(warm_up.id), now_s)
+            return
+        ended = ev.Ended(
+            turn_id=warm_up.id,
+            prompt_tokens=usage.prompt_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+        )
+        self._handle(ended, now_s)
+
     def wake_s(self, now_s: float) -> float | None:
         if self._admitted and self._ready:
             return now_s + _SOON_S  # admitted after the router had asked about it
@@ -122,14 +141,20 @@ class Hosted:
     def _tell(self, news: Sequence[TurnView], replicas: Sequence[ReplicaView], now_s: float) -> None:
         for view in news:
             self._told.add(view.id)
-            self._handle(ev.Arrived(self._turn(view, replicas[0].block_size)), now_s)
+            self._arrive(view, replicas, now_s)
         if not news:
             self._handle(ev.Tick(), now_s)
+
+    def _arrive(self, view: TurnView, replicas: Sequence[ReplicaView], now_s: float) -> None:
+        self._arriving = view
+        self._handle(ev.Arrived(self._turn(view, replicas[0].block_size)), now_s)
 
     def _handle(self, event: ev.Event, now_s: float) -> None:
         for instruction in self.scheduler.handle(event, now_s):
             if isinstance(instruction, ev.Admit):
                 self._admitted[instruction.turn_id] = instruction.replica
+            elif isinstance(instruction, ev.Warm) and self._arriving is not None:
+                self._warm_ups.append(WarmUp(instruction.id, self._arriving, int(instruction.replica)))
             if self._on_instruction is not None:
                 self._on_instruction(instruction)
 
@@ -144,6 +169,7 @@ class Hosted:
             shares=self._shares(view, block_size),
             human=view.kind == "human" and view.parent is None,
             max_hold_s=self._max_hold_s,
+            fork=0 if declared is None else declared.forks,
             declared=None
             if declared is None
             else ev.Declared(gap_s=declared.gap_s, remaining_s=declared.critical_s),

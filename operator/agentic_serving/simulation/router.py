@@ -9,7 +9,15 @@ from agentic_serving.simulation.gauges import Gauges
 from agentic_serving.simulation.prefill import Desk
 from agentic_serving.simulation.runs import Call
 from agentic_serving.simulation.timeline import Timeline
-from agentic_serving.simulation.views import Ended, Policy, ReplicaView, SeesFailures, SeesFirstTokens
+from agentic_serving.simulation.views import (
+    Ended,
+    Policy,
+    ReplicaView,
+    SeesFailures,
+    SeesFirstTokens,
+    WarmsUp,
+    WarmUp,
+)
 
 __all__ = ["Router"]
 
@@ -20,6 +28,7 @@ class Router:
     Args:
         send: takes a placed call to its replica, or first to the one that prefills it.
         desk: None: nothing is prefilled apart.
+        warm: takes a warm-up to its replica.
 
     Attributes:
         held_s: the longest that a turn was held and then placed.
@@ -33,6 +42,7 @@ class Router:
         timeline: Timeline,
         send: Callable[[Call, int | None], None],
         desk: Desk | None,
+        warm: Callable[["Router", WarmUp], None] = lambda *_: None,
     ) -> None:
         self.policy = policy
         self.views = gauges.views()
@@ -41,6 +51,8 @@ class Router:
         self.misplaced = 0
         self.desk = desk
         self.on_first_token = policy.on_first_token if isinstance(policy, SeesFirstTokens) else None
+        self._warms = policy if isinstance(policy, WarmsUp) else None
+        self._warm = warm
         self._on_fail = policy.on_fail if isinstance(policy, SeesFailures) else None
         self._gauges = gauges
         self._timeline = timeline
@@ -63,6 +75,8 @@ class Router:
                     continue
                 if not policy.ready(self.views, now_s):
                     break
+        for one in self._warms.warm_ups() if self._warms is not None else ():
+            self._warm(self, one)
         if self.waiting:
             self._ask_again()
 
@@ -80,6 +94,13 @@ class Router:
                 prefill=call.prefill if call.prefilled else None,
             )
         )
+
+    def warmed(self, warm_up: WarmUp, done: Finished | None) -> None:
+        """A warm-up is over; None: it came to nothing."""
+        self._timeline.changed = True
+        if self._warms is not None:
+            usage = done.usage if done is not None else None
+            self._warms.on_warmed(warm_up, usage, self._timeline.now_s)
 
     def fail(self, call: Call) -> None:
         """A turn has ended without an answer."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from agentic_serving.fleet.types import Finished, Outcome
+from agentic_serving.fleet.types import Finished, Outcome, Request
 from agentic_serving.simulation.engines import Engines
 from agentic_serving.simulation.fleets import Fleet
 from agentic_serving.simulation.gauges import Gauges
@@ -12,7 +12,7 @@ from agentic_serving.simulation.router import Router
 from agentic_serving.simulation.runs import Call
 from agentic_serving.simulation.setup import Failure
 from agentic_serving.simulation.timeline import Timeline
-from agentic_serving.simulation.views import Policy
+from agentic_serving.simulation.views import Policy, WarmUp
 
 __all__ = ["Stack", "Told"]
 
@@ -47,6 +47,7 @@ class Stack:
         self._timeline = timeline
         self._told = told
         self._placed: dict[str, Call] = {}
+        self._warming: dict[str, tuple[Router, WarmUp]] = {}
         self._awaited: dict[str, Call] = {}  # whose first token is to be told of
         self.decode = Engines(fleet.replica, fleet.n_replicas, timeline, self._on_decode)
         self.prefill = Prefill(fleet, timeline, self._on_prefilled) if fleet.prefill else None
@@ -63,6 +64,7 @@ class Stack:
                 timeline,
                 self._send,
                 Desk(self.prefill, self.decode, desk_gauges, policy) if self.prefill else None,
+                self._warm,
             )
             for policy in policies
         ]
@@ -122,6 +124,16 @@ class Stack:
         else:
             self.prefill.send(call, prefill)
 
+    def _warm(self, router: Router, one: WarmUp) -> None:
+        """Where prefill is apart the KV would have to be fetched too: not done there."""
+        if self.prefill is not None or not self.decode.up[one.replica]:
+            router.warmed(one, None)
+            return
+        self._warming[one.id] = (router, one)
+        turn = one.turn
+        asked = Request(id=one.id, runs=turn.runs, prompt_tokens=turn.prompt_tokens, output_tokens=1)
+        self.decode.admit(one.replica, asked)
+
     def _on_prefilled(self, call: Call) -> None:
         self._leave_prefill(call)
         self.decode.admit(call.replica, call.request())
@@ -133,6 +145,10 @@ class Stack:
         if self._awaited:
             self._tell_first(outcome)
         for done in outcome.finished:
+            if done.id in self._warming:
+                router, warm_up = self._warming.pop(done.id)
+                router.warmed(warm_up, done)
+                continue
             call = self._placed.pop(done.id)
             self._timeline.changed = True
             self.routers[call.run.router].finish(call, done)
@@ -162,6 +178,9 @@ class Stack:
     def _stop_decode(self, index: int) -> None:
         lost = [call for call in self._placed.values() if call.replica == index]
         self.decode.stop(index)
+        for router, warm_up in [one for one in self._warming.values() if one[1].replica == index]:
+            del self._warming[warm_up.id]
+            router.warmed(warm_up, None)
         for call in lost:
             del self._placed[call.view.id]
             self._forget(call)

@@ -24,6 +24,8 @@ __all__ = [
     "SplitsPrefill",
     "TurnHints",
     "TurnView",
+    "WarmUp",
+    "WarmsUp",
 ]
 
 
@@ -37,6 +39,7 @@ class TurnHints:
         follows: what its session does after the answer.
         gap_s: from the answer to the session's next call, sub-agents that it waits for included; None: none comes.
         fan_out: sub-agents that the answer starts.
+        forks: those of them that begin with this call's prompt.
         critical_s: from this call's arrival to the end of the task, on the longest way.
     """
 
@@ -44,6 +47,7 @@ class TurnHints:
     gap_s: float | None
     fan_out: int
     critical_s: float
+    forks: int = 0
 
     @property
     def final(self) -> bool:
@@ -184,6 +188,28 @@ class SeesFailures(Protocol):
 
     def on_fail(self, turn: TurnView, replica: int | None, now_s: float) -> None:
         """Its replica died, or its client has gone; None: it was still held. If it comes again, then as another turn."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """A prompt that a replica is to compute although nobody wants an answer there: one token is asked for."""
+
+    id: str
+    turn: TurnView
+    replica: int
+
+
+@runtime_checkable
+class WarmsUp(Protocol):
+    """A policy that has prompts computed on further replicas."""
+
+    def warm_ups(self) -> Sequence[WarmUp]:
+        """Those to begin now; asked after each round of `place`. Each is told of once when it is over."""
+        ...
+
+    def on_warmed(self, warm_up: WarmUp, usage: Usage | None, now_s: float) -> None:
+        """It is over; None: without success."""
         ...
 
 

@@ -20,6 +20,7 @@ class Driver:
         self.admits: dict[str, ev.Admit] = {}
         self.holds: dict[str, ev.Hold] = {}
         self.drops: list[ev.Drop] = []
+        self.warms: list[ev.Warm] = []
         self.order: list[str] = []  # turns as they were admitted
         self.tokens: dict[str, int] = {}
         for i in range(n_replicas):
@@ -36,6 +37,8 @@ class Driver:
                 self.order.append(one.turn_id)
             elif isinstance(one, ev.Hold):
                 self.holds[one.turn_id] = one
+            elif isinstance(one, ev.Warm):
+                self.warms.append(one)
             else:
                 self.drops.append(one)
         return told

@@ -365,6 +365,8 @@ def test_a_compaction_is_a_turn_that_nobody_typed() -> None:
         ({}, {"metadata": {"agent_remaining_seconds": "90"}}, "remaining-s", 90.0),
         ({"x-agent-tool-seconds": "1"}, {"metadata": {"agent_tool_seconds": "2"}}, "tool-s", 1.0),
         ({"x-agent-tool-seconds": "soon"}, {"metadata": {"agent_tool_seconds": 2}}, "tool-s", 2.0),
+        ({"x-agent-fork": "16"}, None, "fork", 16),
+        ({"x-agent-fork": "0"}, {"metadata": {"agent_fork": "8"}}, "fork", 8),
         ({}, {"nvext": {"agent_hints": {"priority": 5}}}, "priority", 5),
     ],
     ids=str,

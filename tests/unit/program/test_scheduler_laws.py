@@ -34,6 +34,7 @@ class Host(RuleBasedStateMachine):
         self.until_s: dict[str, float] = {}  # held
         self.admitted: set[str] = set()  # ever
         self.replicas: set[str] = set()
+        self.warm_ups: set[str] = set()  # that are not over
 
     def do(self, event: ev.Event) -> None:
         for one in self.scheduler.handle(event, self.now_s):
@@ -51,6 +52,11 @@ class Host(RuleBasedStateMachine):
                 assert not turn.side
                 assert one.until_s <= self.now_s + turn.max_hold_s
                 self.until_s[one.turn_id] = one.until_s
+            elif isinstance(one, ev.Warm):
+                assert one.turn_id in self.admitted
+                assert one.id not in self.warm_ups
+                assert one.replica in self.replicas
+                self.warm_ups.add(one.id)
 
     @rule(
         session=_SESSIONS,
@@ -60,6 +66,7 @@ class Host(RuleBasedStateMachine):
         priority=st.integers(-1, 1),
         max_hold_s=st.sampled_from([0.0, 5.0, 60.0, 300.0]),
         declared=_DECLARED,
+        fork=st.sampled_from([0, 0, 3, 50, 4096]),
     )
     def arrive(
         self,
@@ -70,6 +77,7 @@ class Host(RuleBasedStateMachine):
         priority: int,
         max_hold_s: float,
         declared: ev.Declared | None,
+        fork: int,
     ) -> None:
         self.count += 1
         turn = ev.Turn(
@@ -84,6 +92,7 @@ class Host(RuleBasedStateMachine):
             priority=priority,
             max_hold_s=max_hold_s,
             declared=declared,
+            fork=fork,
         )
         self.turns[turn.id] = turn
         self.do(ev.Arrived(turn))
@@ -112,6 +121,17 @@ class Host(RuleBasedStateMachine):
         self.until_s.pop(turn_id, None)
         self.admitted.add(turn_id)  # it must not be admitted any more
         self.do(ev.Failed(turn_id))
+
+    @precondition(lambda self: self.warm_ups)
+    @rule(data=st.data(), cached=st.sampled_from([None, 0, 3_000]), fails=st.booleans())
+    def warmed(self, data: st.DataObject, cached: int | None, fails: bool) -> None:
+        warm_up = data.draw(st.sampled_from(sorted(self.warm_ups)))
+        self.warm_ups.discard(warm_up)
+        self.do(
+            ev.Failed(warm_up)
+            if fails
+            else ev.Ended(turn_id=warm_up, prompt_tokens=9_000, output_tokens=1, cached_tokens=cached)
+        )
 
     @precondition(lambda self: self.admitted & self.turns.keys())
     @rule(data=st.data(), replica=_REPLICAS)
@@ -190,6 +210,8 @@ class Host(RuleBasedStateMachine):
         for turn_id in list(self.turns):
             del self.turns[turn_id]
             self.do(ev.Ended(turn_id=turn_id, prompt_tokens=10, output_tokens=10))
+        for warm_up in self.warm_ups:
+            self.do(ev.Failed(warm_up))
         for run in range(4):
             self.run_ends(run)
         s = self.scheduler
@@ -208,6 +230,10 @@ class HostWithoutHints(Host):
     policy = Policy(hints=False, stagger=False, recompute_budget=0.0, lookahead=1)
 
 
+class HostThatWarms(Host):
+    policy = Policy(warm_gain=1e-6, spread_gain=1e-6, shared_tokens=1)
+
+
 class HostWithoutHolds(Host):
     policy = Policy(hold=False, stay=False)
 
@@ -217,5 +243,7 @@ TestHost = Host.TestCase
 TestHost.settings = _SETTINGS
 TestHostWithoutHints = HostWithoutHints.TestCase
 TestHostWithoutHints.settings = _SETTINGS
+TestHostThatWarms = HostThatWarms.TestCase
+TestHostThatWarms.settings = _SETTINGS
 TestHostWithoutHolds = HostWithoutHolds.TestCase
 TestHostWithoutHolds.settings = _SETTINGS

@@ -11,7 +11,7 @@ from agentic_serving.router import words
 from agentic_serving.router.config import Program
 from agentic_serving.router.limits import Limits
 from agentic_serving.router.words import Call, Go, Refuse
-from tests.unit.router.desking import Driver, chat, config, full, pod, text_of, turn
+from tests.unit.router.desking import STRICT, Driver, chat, config, full, pod, text_of, turn
 
 # Calls that ask no model, or cannot be read
 
@@ -191,7 +191,7 @@ def test_nobody_waits_longer_here_than_half_of_what_its_client_waits_at_all() ->
 
 
 def test_siblings_wait_for_the_one_that_computes_what_they_share() -> None:
-    d = Driver()
+    d = Driver(config(policy=replace(STRICT, spread=False)))
     head = ("system", text_of(300, "shared"))
     for i in range(3):
         said = [head, ("user", text_of(20, f"task{i}"))]

@@ -81,11 +81,12 @@ def test_it_is_told_of_all_that_it_needs() -> None:
         Policy(stay=False),
         Policy(least_attained_first=False),
         Policy(stagger=False),
+        Policy(spread=False),
         Policy(hints=False),
         Policy(recompute_budget=0.0),
         Policy(lookahead=1),
     ],
-    ids=["hold", "stay", "order", "stagger", "hints", "budget", "lookahead"],
+    ids=["hold", "stay", "order", "stagger", "spread", "hints", "budget", "lookahead"],
 )
 def test_all_turns_are_served_with_any_rule_off(rules: Policy) -> None:
     result = run(Hosted(rules))

@@ -93,6 +93,14 @@ def test_a_fork_starts_8_to_32_children_at_once_and_its_parent_waits_for_all() -
     assert fmean(sizes) == pytest.approx(20, rel=0.1)
 
 
+def test_a_fork_of_a_context_goes_on_from_what_its_parent_was_asked_last() -> None:
+    (program,) = generate("fan-out", 1, 1, from_context=True, parent_tokens=30_000)
+    root, *children = program.sessions
+    for child in children:
+        asked = root.turns[child.turns[0].after[0].turn]
+        assert common_blocks(asked.runs, child.turns[0].runs) * 64 >= asked.prompt_tokens // 64 * 64
+
+
 def test_rollouts_ask_one_prompt_512_times_at_once() -> None:
     (program,) = generate("rollouts", 1, 1)
     first = program.sessions[0].turns[0]

@@ -29,6 +29,8 @@ _CACHE_TTLS = ("5m", "1h")
 #: Said on purpose, by frameworks that know: as headers, and for those behind proxies that drop headers in `metadata`,
 #: whose values are text (docs/hints.md).
 _SECONDS: Mapping[str, str] = {"tool-s": "tool-seconds", "remaining-s": "remaining-seconds"}
+#: Children of one fork: what the hint endpoint takes too (`router.declarations`).
+_MOST_CHILDREN = 4096
 #: A week; longer is no guess about a task.
 _MOST_SECONDS = 604_800.0
 
@@ -55,7 +57,10 @@ def hints_of(request: Request) -> tuple[Hint, ...]:
 
 
 def _declared(headers: Mapping[str, str], metadata: Mapping[str, Any]) -> Iterator[Hint]:
-    """How long the tools of this turn's answer will take, and the task; the header is nearer to whoever knows."""
+    """How long the tools of this turn's answer will take, and the task, and how many sessions will go on from this prompt.
+
+    The header is nearer to whoever knows.
+    """
     for name, spelt in _SECONDS.items():
         field = f"agent_{spelt.replace('-', '_')}"
         for value, source in (
@@ -65,6 +70,14 @@ def _declared(headers: Mapping[str, str], metadata: Mapping[str, Any]) -> Iterat
             if (said_s := seconds(value, _MOST_SECONDS)) is not None:
                 yield Hint(name, said_s, source, SAID)
                 break
+    for value, source in (
+        (headers.get("x-agent-fork"), "x-agent-fork"),
+        (metadata.get("agent_fork"), "metadata.agent_fork"),
+    ):
+        children = number(value)
+        if children is not None and 1 <= children <= _MOST_CHILDREN:
+            yield Hint("fork", children, source, SAID)
+            break
 
 
 def _limits(headers: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Hint]:

@@ -24,6 +24,7 @@ class FanOut:
         children: the fewest and the most of one fork; each number is as likely.
         forks: per program, one after the other.
         shared_tokens: tools and system of the children.
+        from_context: children go on from the parent's last prompt instead, as forks of a conversation do.
         task_tokens: what the parent tells one child.
         report_tokens: the last answer of a child, which the parent's next prompt holds.
         join_tokens: the parent's answer to all reports: one longer turn.
@@ -34,6 +35,7 @@ class FanOut:
     forks: int = 3
     parent_tokens: int = 19_000
     shared_tokens: int = 11_250
+    from_context: bool = False
     task_tokens: tuple[float, float] = (400, 200)
     child_turns: tuple[float, float] = (6, 4)
     result_tokens: tuple[float, float] = (1_500, 3_000)
@@ -49,7 +51,7 @@ class FanOut:
         ids = Ids(self.block_size)
         root = Talk(name, ids)
         root.hear(self.parent_tokens)
-        shared = Context().grown(self.shared_tokens, ids)
+        shared = root.context if self.from_context else Context().grown(self.shared_tokens, ids)
         root.answer(many(random, *self.answer_tokens), kind="human")
         talks = [root]
         for fork in range(self.forks):
@@ -59,6 +61,7 @@ class FanOut:
             ]
             talks += forked
             root.hear(sum(child.turns[-1].output_tokens for child in forked))
+            shared = root.context if self.from_context else shared
             root.answer(many(random, *self.join_tokens), after=[child.last for child in forked])
         return program(name, talks)
 

@@ -34,7 +34,7 @@ KINDS: Mapping[str, type[Any]] = MappingProxyType(
 )
 
 #: Nothing of these is a workload too.
-_MAY_BE_ZERO = frozenset({"rejected", "system_tokens", "tools"})
+_MAY_BE_ZERO = frozenset({"from_context", "rejected", "system_tokens", "tools"})
 
 
 def generate(kind: str, n: int, seed: int, **options: object) -> tuple[Program, ...]:
