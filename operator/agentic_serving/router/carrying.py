@@ -8,7 +8,7 @@ from agentic_serving.program import events as ev
 from agentic_serving.router.book import Book, Instructions
 from agentic_serving.router.calls import Open, Phase
 from agentic_serving.router.config import Config
-from agentic_serving.router.dialect import because, picker_headers
+from agentic_serving.router.dialect import also, because, picker_headers
 from agentic_serving.router.limits import Limits
 from agentic_serving.router.subset import others
 from agentic_serving.router.words import Decided, Go, Pod, Refuse, Wait, Word
@@ -35,18 +35,19 @@ class Carrier:
 
     def carry_out(self, told: Instructions, now_s: float) -> list[Word]:
         """The words, with those of what follows from them."""
+        warm = [one for one in told if isinstance(one, ev.Warm)]  # the desk's to begin: it has the body
         todo, words = deque(told), list[Word]()
         while todo:
             one = todo.popleft()
             call = None if isinstance(one, ev.Drop) else self._book.calls.get(one.turn_id)
-            if call is None:
+            if call is None or isinstance(one, ev.Warm):
                 continue
             if isinstance(one, ev.Hold):
                 todo.extend(self._hold(call, one, words, now_s))
             elif isinstance(one, ev.Admit) and call.phase is Phase.LEFT:  # nobody waits for it
                 todo.extend(self._book.give_up(call, now_s))
             elif isinstance(one, ev.Admit):
-                words.append(self._admit(call, one, now_s))
+                words.append(self._admit(call, one, now_s, warm))
         return words
 
     def decided(
@@ -58,6 +59,7 @@ class Carrier:
         admit: ev.Admit | None = None,
         *,
         held_s: float = 0.0,
+        warm: Sequence[ev.Warm] = (),
     ) -> None:
         """Tells what became of a call."""
         replica = (admit.replica or "") if admit is not None else ""
@@ -69,7 +71,7 @@ class Carrier:
             replica=replica,
             uncached_tokens=uncached,
             held_s=held_s,
-            because=because(reason, replica=replica, uncached_tokens=uncached),
+            because=because(reason, replica=replica, uncached_tokens=uncached) + also(warm),
         )
         self._book.tell(note, now_s)
 
@@ -86,14 +88,15 @@ class Carrier:
         self.decided(again.id, "Hold", again.reason, now_s)
         return [*found, Wait(call_id=again.id, until_s=again.until_s), *self.carry_out(told, now_s)]
 
-    def _admit(self, call: Open, admit: ev.Admit, now_s: float) -> Word:
+    def _admit(self, call: Open, admit: ev.Admit, now_s: float, warm: Sequence[ev.Warm]) -> Word:
         held_s = now_s - call.arrived_s if call.phase is Phase.HELD else 0.0
         observing = self.config.mode == "Observe"
         reason = "NotParsed" if not call.read else str(admit.reason)
         if observing and call.reason:  # a hold was told: it is this mode that lets it go
             reason = "Observing"
         self._book.go(call, admit, now_s)
-        self.decided(call.id, "Admit", reason, now_s, admit, held_s=held_s)
+        mine = [one for one in warm if one.turn_id == call.id]
+        self.decided(call.id, "Admit", reason, now_s, admit, held_s=held_s, warm=mine)
         headers = {} if observing else picker_headers(self.config.picker_headers, call.came)
         if observing or admit.replica is None or self._hint is None:
             return Go(call_id=call.id, headers=headers)

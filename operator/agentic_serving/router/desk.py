@@ -15,7 +15,7 @@ from agentic_serving.program.request import api_of
 from agentic_serving.program.scheduler import Scheduler
 from agentic_serving.program.service import Service
 from agentic_serving.program.sessions import Sessions
-from agentic_serving.router import showing
+from agentic_serving.router import showing, warming
 from agentic_serving.router.attribution import Attributed, Attribution
 from agentic_serving.router.book import Book
 from agentic_serving.router.calls import Open, Phase
@@ -34,6 +34,8 @@ from agentic_serving.router.words import (
     Listener,
     Pod,
     Usage,
+    WarmedUp,
+    WarmUp,
     Word,
 )
 
@@ -49,6 +51,7 @@ class Desk:
     Attributes:
         recall: brings a session in that another process knew, by its name, before it is looked for.
         adapt: what replaces the body of a call that goes at once, or None.
+        warm: begins a warm-up, and `warmed` must follow; False: it does not.
     """
 
     def __init__(
@@ -65,6 +68,8 @@ class Desk:
         self._book = Book(self.scheduler, listeners, self._limits)
         self.recall: Callable[[str], None] | None = None
         self.adapt: Callable[[Call, Attributed], bytes | None] | None = None
+        self.warm: Callable[[WarmUp], bool] | None = None
+        self._warming: dict[str, WarmedUp] = {}  # as many as `warm` begins at the same time
         self._carrier = Carrier(self._book, config, hint, self._limits)
         book = self._book
         self._intake = Intake(book.sessions, book.prompts, book.roster, self.scheduler, self._limits)
@@ -143,6 +148,15 @@ class Desk:
             return ()
         found = self._book.placed(call, usage.endpoint, now_s)
         return self._carrier.carry_out([*found, *self._book.finish(call, usage, now_s)], now_s)
+
+    def warmed(self, usage: Usage, now_s: float) -> Sequence[Word]:
+        """A warm-up is over."""
+        begun = self._warming.pop(usage.call_id, None)
+        if begun is None:
+            return ()
+        note, event = warming.ended(begun, usage)
+        self._book.tell(note, now_s)
+        return self._carrier.carry_out(self._book.do(event, now_s), now_s)
 
     # The rest of the world
 
@@ -238,11 +252,28 @@ class Desk:
         return None
 
     def _ask(self, call: Call, taken: Taken, now_s: float) -> Sequence[Word]:
+        config, turn = self._config, taken.open.turn
+        if turn.fork and (self.warm is None or config.mode == "Observe" or config.disaggregated):
+            turn = taken.open.turn = replace(turn, fork=0)
         self._book.calls.add(taken.open)
-        words = self._carrier.carry_out(self._book.do(ev.Arrived(taken.open.turn), now_s), now_s)
+        told = self._book.do(ev.Arrived(turn), now_s)
+        words = self._carrier.carry_out(told, now_s)
+        for one in told:
+            if isinstance(one, ev.Warm):
+                words += self._warm_up(call, taken, one, now_s)
         if self.adapt is None or self._config.mode == "Observe":
             return words
         return [self._adapted(call, taken, one) for one in words]
+
+    def _warm_up(self, call: Call, taken: Taken, warm: ev.Warm, now_s: float) -> Sequence[Word]:
+        """Begun while the call's body is at hand: it is gone when the call is."""
+        asked = warming.request(call, warm, self._book.places.pods)
+        self._warming[warm.id] = note = warming.noted(taken.open.turn, warm)
+        if asked is not None and self.warm is not None and self.warm(asked):
+            return ()
+        del self._warming[warm.id]
+        self._book.tell(replace(note, outcome="Refused", computed_tokens=0), now_s)
+        return self._carrier.carry_out(self._book.do(ev.Failed(warm.id), now_s), now_s)
 
     def _adapted(self, call: Call, taken: Taken, word: Word) -> Word:
         if self.adapt is None or not isinstance(word, Go) or word.call_id != call.id:

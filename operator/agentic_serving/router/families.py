@@ -117,6 +117,17 @@ FAMILIES: tuple[Family, ...] = (
         "verdict",
         "reason",
     ),
+    _counter(
+        "warm_ups_total",
+        "Prompts that a further replica was to compute for sessions that were declared, by outcome (Done, Failed, Refused).",
+        "program",
+        "outcome",
+    ),
+    _counter(
+        "warm_up_tokens_total",
+        "Prompt tokens that warm-ups computed, beside those of turns.",
+        "program",
+    ),
     _histogram(
         "hold_seconds",
         "How long held turns waited here, by why; in Observe nothing is held.",

@@ -52,7 +52,9 @@ class History:
         }
 
     def hear(self, note: words.Note, now_s: float) -> None:
-        self._hearing[type(note)](note, now_s)
+        hear = self._hearing.get(type(note))
+        if hear is not None:
+            hear(note, now_s)
 
     def runs(self) -> Iterator[RunRecord]:
         """The one that was active last comes first."""

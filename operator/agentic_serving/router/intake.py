@@ -110,7 +110,13 @@ class Intake:
             priority=rules.priority,
             max_hold_s=min(rules.max_hold_s, self._patience_s(identity)) if read else 0.0,
             declared=declared_of(identity, standing, now_s, said_s),
+            fork=self._fork(identity, arrival) if read else 0,
         )
+
+    def _fork(self, identity: Identity, arrival: Arrival) -> int:
+        """What the call says itself is newer than what was said before."""
+        said, standing = identity.hint("fork"), self.roster.fork(arrival)
+        return standing if said is None or isinstance(said.value, str) else int(said.value)
 
     def _patience_s(self, identity: Identity) -> float:
         """A client that gives up while it waits here has waited for nothing."""

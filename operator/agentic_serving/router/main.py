@@ -33,8 +33,9 @@ from agentic_serving.router.settings import SchedulerSettings
 from agentic_serving.router.spans import Spans, spans_from_env
 from agentic_serving.router.state import PASSWORD_VARIABLE, State, open_state
 from agentic_serving.router.subset import subset
+from agentic_serving.router.warmer import Warmer
 from agentic_serving.router.web import Site, make_app
-from agentic_serving.router.words import Listener, Pod
+from agentic_serving.router.words import Listener, Pod, Usage
 
 __all__ = ["run"]
 
@@ -105,6 +106,8 @@ class _Process:
             listeners.append(self.spans)
         self.desk = Desk(config, listeners=listeners, service=self.state.service, hint=subset)
         self.desk.on_error(self._listener_failed)
+        self._warmer = Warmer(self._warmed)
+        self.desk.warm = self._warmer.begin
         self._pods: Pods | None = None  # until there is a cluster to ask
         self._seen: list[Pod] = []
         self._active = False
@@ -164,6 +167,7 @@ class _Process:
         return 0 if asked in done else 1
 
     async def _close(self) -> None:
+        await self._warmer.close()
         await self.state.close()
         if self.spans is not None:
             await asyncio.to_thread(self.spans.close)
@@ -186,6 +190,13 @@ class _Process:
     def _deliver(self, words: Sequence[object]) -> None:
         if self.server is not None:
             self.server.deliver(words)  # type: ignore[arg-type] # as the desk said them
+
+    def _warmed(self, usage: Usage) -> None:
+        try:
+            self._deliver(self.desk.warmed(usage, self._clock.monotonic_s()))
+        except Exception as error:  # noqa: BLE001 - as of any other news (`delivery`)
+            self.metrics.error("desk")
+            _log.error("the end of a warm-up", exc_info=error)
 
     def _pods_changed(self, pods: list[Pod]) -> None:
         self._seen = pods

@@ -60,6 +60,7 @@ class Metrics:
             words.TaskDone: self._task,
             words.Over: self._over,
             words.Closed: self._closed,
+            words.WarmedUp: self._warmed,
         }
         self.registry.register(self._state)
         ProcessCollector(registry=self.registry)
@@ -198,6 +199,11 @@ class Metrics:
 
     def _closed(self, note: words.Closed, now_s: float) -> None:  # noqa: ARG002 (as above)
         self._see("gap_seconds", note.gap_s, self._program(note.program), note.kind)
+
+    def _warmed(self, note: words.WarmedUp, now_s: float) -> None:  # noqa: ARG002 (as above)
+        program = self._program(note.program)
+        self._inc("warm_ups_total", program, note.outcome)
+        self._inc("warm_up_tokens_total", program, by=note.computed_tokens)
 
     def _completed(self, name: str, unit: str, took_s: float) -> None:
         program = self._state.programs.get(name)

@@ -10,10 +10,12 @@ recompute. Source: vLLM 0.32 and 0.33, engine/protocol.py and v1/core/sched.
 """
 
 import re
+from collections.abc import Mapping
 
+import msgspec
 import orjson
 
-__all__ = ["engine_priority", "insert_int"]
+__all__ = ["engine_priority", "insert_int", "one_token"]
 
 #: JSON's white space before the object, and within it before its first name.
 _OPENING = re.compile(rb"[ \t\r\n]*\{[ \t\r\n]*(\}?)")
@@ -41,6 +43,43 @@ def insert_int(body: bytes, name: str, value: int) -> bytes | None:
     end = opening.end(0) - len(opening.group(1))
     comma = b"" if opening.group(1) else b","
     return b"".join((body[:end], quoted, b":%d" % value, comma, body[end:]))
+
+
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ONE, _FALSE = msgspec.Raw(b"1"), msgspec.Raw(b"false")
+#: How each API bounds an answer. Of a chat both names do, and vLLM takes the first where both are there.
+_BOUNDS: Mapping[str, tuple[str, ...]] = {
+    "chat": ("max_completion_tokens", "max_tokens"),
+    "completions": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+    "messages": ("max_tokens",),
+}
+#: What makes no sense with one token in one piece (engines refuse `stream_options` without a stream, and fewer tokens than
+#: `min_tokens`), or names the other request. All else stays: any of it may be part of what the chat template writes.
+_LEFT_OUT = frozenset(
+    {"stream_options", "n", "best_of", "min_tokens", "background", "request_id", "rid", "kv_transfer_params"}
+)
+
+
+def one_token(body: bytes, api: str) -> bytes | None:
+    """The request for the same prompt and one token of answer, in one piece; None: of this API, or of this body, there is none.
+
+    What stays is as it was written, as one other spelling could be another prompt.
+    """
+    bounds = _BOUNDS.get(api)
+    try:
+        fields = _FIELDS.decode(body) if bounds is not None else {}
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    if bounds is None:
+        return None
+    made = {name: value for name, value in fields.items() if name not in _LEFT_OUT}
+    made["stream"] = _FALSE
+    for name in [one for one in bounds if one in fields] or bounds[-1:]:
+        made[name] = _ONE
+    if api == "responses":
+        made["store"] = _FALSE
+    return msgspec.json.encode(made)
 
 
 def _has(body: bytes, name: str) -> bool:

@@ -5,7 +5,7 @@ Bounded by the registry: whoever is gone there is gone here.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from agentic_serving.program.session_types import Arrival, Gone
@@ -143,6 +143,15 @@ class Roster:
     def declare(self, name: str, declaration: Declaration, now_s: float) -> None:
         session = self.sessions.setdefault(name, Session(now_s))
         session.standing, session.said_s = merged(session.standing, declaration), now_s
+
+    def fork(self, arrival: Arrival) -> int:
+        """Children that were declared to go on from this session's context and have not come; the first that comes ends that."""
+        parent = self.sessions.get(arrival.parent) if arrival.new and arrival.parent else None
+        if parent is not None and parent.standing is not None:
+            parent.standing = replace(parent.standing, fork=None)
+        session = self.sessions.get(arrival.session)
+        standing = session.standing if session is not None else None
+        return 0 if standing is None else standing.fork or 0
 
     def join(self, names: Iterable[str], into: str, program: str, now_s: float) -> None:
         """Runs turned out to be part of another one: its task is theirs."""

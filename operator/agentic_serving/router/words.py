@@ -29,6 +29,8 @@ __all__ = [
     "TaskDone",
     "Usage",
     "Wait",
+    "WarmUp",
+    "WarmedUp",
     "Word",
 ]
 
@@ -166,6 +168,25 @@ class Refuse:
 
 Word = Go | Wait | Refuse
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """A prompt that a pod is to compute before anybody asks it there. No word for a call: nothing waits for it.
+
+    Attributes:
+        id: by which the desk is told of its end.
+        endpoint: `ip:port` of the pod, which is asked itself: no Envoy, no picker and no scheduler sees it as a call.
+        headers: those of the call that the engine may need.
+        body: the call's, but for one token and in one piece.
+    """
+
+    id: str
+    endpoint: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
 # What listeners hear
 
 #: Why tokens that had been computed before were computed again.
@@ -289,7 +310,21 @@ class Closed:
     gap_s: float
 
 
-Note = Came | Decided | Began | Done | TaskDone | Over | Closed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmedUp:
+    """A warm-up is over. `outcome`: Refused where it was not even begun: too many are under way, or nobody can do it.
+
+    `computed_tokens`: of the prompt; our guess where the engine does not say.
+    """
+
+    call_id: str
+    program: str
+    replica: str
+    outcome: Literal["Done", "Failed", "Refused"]
+    computed_tokens: int
+
+
+Note = Came | Decided | Began | Done | TaskDone | Over | Closed | WarmedUp
 
 
 class Listener(Protocol):

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from agentic_serving.api.matching import PROGRAM_HEADER
 from agentic_serving.router import words
 from agentic_serving.router.limits import Limits
-from agentic_serving.router.words import Call, Declaration, Usage
+from agentic_serving.router.words import Call, Declaration, Usage, WarmUp
 from tests.unit.router.desking import Driver, chat, config, pod, text_of
 
 #: Whatever clients may send in place of a request.
@@ -47,6 +47,7 @@ HEADERS = st.fixed_dictionaries(
         "content-encoding": st.sampled_from(["gzip", "identity"]),
         "content-length": st.sampled_from(["10", "-1", "9" * 30, "\u0663"]),
         "x-claude-code-session-id": SESSIONS,
+        "x-agent-fork": st.sampled_from(["4", "4096", "0", "9" * 30, "\u0663"]),
         "traceparent": st.text(max_size=300),
     },
 )
@@ -79,6 +80,7 @@ TURNS = st.fixed_dictionaries(
         "tokens": st.sampled_from([10, 200, 600, 900]),
         "name": st.sampled_from("uvw"),
         "program": st.sampled_from(["default", "review"]),
+        "fork": st.sampled_from(["", "", "3", "64"]),
         "fields": st.fixed_dictionaries(
             {}, optional={"max_tokens": st.sampled_from([1, 100]), "stream": st.booleans()}
         ),
@@ -96,10 +98,35 @@ class Desking(RuleBasedStateMachine):
         self.sent: list[Call] = []
         self.arrived_s: dict[str, float] = {}
         self.closed: set[str] = set()
+        self.warm_ups: list[WarmUp] = []  # under way; a third is refused
 
     @initialize(mode=st.sampled_from(["Enforce", "Enforce", "Observe"]))
     def begin(self, mode: str) -> None:
         self.d = Driver(config(mode), limits=Limits(max_held=4))
+        self.d.desk.warm = self._warm
+
+    def _warm(self, warm_up: WarmUp) -> bool:
+        assert json.loads(warm_up.body)["stream"] is False
+        assert warm_up.endpoint
+        if len(self.warm_ups) < 2:
+            self.warm_ups.append(warm_up)
+            return True
+        return False
+
+    @precondition(lambda self: self.warm_ups)
+    @rule(
+        status=st.sampled_from([0, 200, 503]),
+        prompt=st.none() | st.integers(0, 2_000),
+        cached=st.none() | st.integers(0, 2_000),
+    )
+    def warmed(self, status: int, prompt: int | None, cached: int | None) -> None:
+        self._over(status, prompt, cached)
+
+    def _over(self, status: int, prompt: int | None, cached: int | None) -> None:
+        told = Usage(
+            call_id=self.warm_ups.pop(0).id, status=status, prompt_tokens=prompt, cached_tokens=cached
+        )
+        self.d.take(self.d.desk.warmed(told, self.d.now_s))
 
     def _arrive(self, call: Call) -> None:
         self.sent.append(call)
@@ -122,7 +149,11 @@ class Desking(RuleBasedStateMachine):
     def turns(self, turns: list[dict[str, Any]]) -> None:
         for one in turns:
             text = [("user", text_of(one["tokens"], one["name"]))]
-            headers = {PROGRAM_HEADER: one["program"], "x-parent-session-id": one["parent"]}
+            headers = {
+                PROGRAM_HEADER: one["program"],
+                "x-parent-session-id": one["parent"],
+                "x-agent-fork": one["fork"],
+            }
             self._arrive(chat(self._id(), text, session=one["session"], headers=headers, **one["fields"]))
 
     @precondition(lambda self: self.sent)
@@ -173,6 +204,7 @@ class Desking(RuleBasedStateMachine):
         tool_s=st.none() | st.floats(0, 1e6),
         remaining_s=st.none() | st.floats(0, 1e6),
         join=st.booleans(),
+        fork=st.none() | st.integers(1, 4096),
     )
     def declare(self, session: str, **fields: Any) -> None:
         self.d.desk.declare(Declaration(program="default", session=session, **fields), self.d.now_s)
@@ -224,7 +256,11 @@ class Desking(RuleBasedStateMachine):
         self.d.run_until(self.d.now_s + 20.0)
         for call_id in self.open:
             assert len(self.d.ear.of(words.Done, call_id)) == len(self.d.ear.of(words.Came, call_id)) <= 1
+        while self.warm_ups:
+            self._over(200, 100, 0)
         self.d.run_until(self.d.now_s + 2 * 2000.0)
+        assert not len(self.d.desk.scheduler._flights)
+        assert not self.d.desk._warming
         live = self.d.desk.live(self.d.now_s)
         assert (live.in_flight, live.held, live.held_bytes, live.sessions, live.runs) == (0, 0, 0, 0, 0)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentic_serving.router.rewrite import engine_priority, insert_int
+from agentic_serving.router.rewrite import engine_priority, insert_int, one_token
 
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none()
@@ -86,3 +86,60 @@ def test_higher_programs_come_first_and_overdue_turns_before_their_equals(
 @pytest.mark.parametrize("priority", [2**31 - 1, -(2**31)])
 def test_engines_take_the_number_whatever_a_program_has(priority: int) -> None:
     assert -(2**31) < engine_priority(priority, overdue=True) < 2**31
+
+
+@pytest.mark.parametrize(
+    ("api", "given_", "changed"),
+    [
+        ("chat", {"max_tokens": 9, "stream": True, "stream_options": {}, "n": 4}, {"max_tokens": 1}),
+        ("chat", {"max_completion_tokens": 9}, {"max_completion_tokens": 1}),
+        (
+            "chat",
+            {"max_completion_tokens": 9, "max_tokens": 8},
+            {"max_completion_tokens": 1, "max_tokens": 1},
+        ),
+        ("chat", {"min_tokens": 5, "request_id": "r"}, {"max_tokens": 1}),
+        ("completions", {"best_of": 3, "prompt": "p"}, {"max_tokens": 1, "prompt": "p"}),
+        ("responses", {"background": True, "store": True}, {"max_output_tokens": 1, "store": False}),
+        ("messages", {"max_tokens": 4096, "stream": True}, {"max_tokens": 1}),
+    ],
+    ids=str,
+)
+def test_a_request_for_one_token(api: str, given_: dict[str, Any], changed: dict[str, Any]) -> None:
+    """What the chat template may write stays, whatever it is called."""
+    prompt = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "é\u2028"}],
+        "tools": [{"name": "a", "input_schema": {"minimum": 1.5}}],
+        "tool_choice": "auto",
+        "chat_template_kwargs": {"thinking": True},
+        "reasoning_effort": "low",
+        "cache_salt": "s",
+    }
+    found = one_token(orjson.dumps({**prompt, **given_}), api)
+    assert found is not None
+    assert orjson.loads(found) == {**prompt, "stream": False, **changed}
+
+
+def test_of_a_request_for_one_token_all_else_is_spelt_as_it_was() -> None:
+    messages = b'[ {"role":"user", "content":"\\u00e9 \\u0041"}]'
+    found = one_token(b'{"messages": %s, "tools": [1.0, 1e2, %d]}' % (messages, 2**70), "chat")
+    assert found is not None
+    assert messages in found
+    assert b"[1.0, 1e2, 1180591620717411303424]" in found
+
+
+@pytest.mark.parametrize(
+    ("api", "body"),
+    [
+        ("count_tokens", b"{}"),
+        ("other", b"{}"),
+        ("chat", b"[]"),
+        ("chat", b"{"),
+        ("chat", b"[" * 5000),
+        ("chat", b'{"messages": "\\ud800"}'),
+    ],
+    ids=["tokens are counted", "another path", "no object", "cut off", "deep", "half a pair"],
+)
+def test_of_some_requests_there_is_none_for_one_token(api: str, body: bytes) -> None:
+    assert one_token(body, api) is None
