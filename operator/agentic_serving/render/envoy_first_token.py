@@ -37,6 +37,7 @@ end
 function envoy_on_response(handle)
   local kind = handle:headers():get("content-type") or ""
   if string.find(kind, "text/event-stream", 1, true) == nil then return end
+  if handle:headers():get(":status") ~= "200" then return end
   local own = handle:streamInfo():dynamicMetadata():get(OWN)
   if own == nil or own["id"] == "" or #own["id"] > 200 then return end
   for chunk in handle:bodyChunks() do

@@ -7,7 +7,7 @@ import pytest
 
 from agentic_serving.api.matching import PROGRAM_HEADER
 from tests.e2e.router.conftest import Chain
-from tests.e2e.routerkit.upstream import PAUSE
+from tests.e2e.routerkit.upstream import PAUSE, STATUS
 
 CLAUDE = ("X-Claude-Code-Session-Id", "c-1")
 APIS = ["/v1/chat/completions", "/v1/responses", "/v1/messages"]
@@ -45,6 +45,14 @@ def test_events_that_say_nothing_yet_are_no_token(calm: Chain) -> None:
         assert calm.scheduler.of(call_id, "first_token") == []
         calm.scheduler.awaited(call_id, "first_token")
         assert b"response.output_text.delta" in response.read()
+
+
+def test_an_error_has_no_first_token_however_it_is_sent(calm: Chain) -> None:
+    answer = calm.envoy.post([(STATUS, "429")], path=APIS[0], body={"model": "m", "stream": True})
+    assert answer.code == 429
+    assert calm.heard(answer, "usage")["status"] == 429
+    (call_id,) = answer.header("x-request-id")
+    assert calm.scheduler.of(call_id, "first_token") == []
 
 
 @pytest.mark.parametrize(

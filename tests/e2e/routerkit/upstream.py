@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-__all__ = ["DELAY", "PAUSE", "Echo", "echo"]
+__all__ = ["DELAY", "PAUSE", "STATUS", "Echo", "echo"]
 
 #: What the pickers scrape (llm-d-router v0.10.0, extractor/metrics/factories.go): an idle engine of 1,000 blocks of 16.
 METRICS = """\
@@ -27,6 +27,8 @@ MESSAGES_USAGE = {"input_tokens": 11, "output_tokens": 7, "cache_read_input_toke
 DELAY = "x-echo-delay-s"
 #: A stream with this header pauses for so many seconds after its headers and after each event.
 PAUSE = "x-echo-pause-s"
+#: An answer has this status.
+STATUS = "x-echo-status"
 
 
 class Echo(ThreadingHTTPServer):
@@ -85,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, content_type: str, *pieces: bytes) -> None:
         pause_s = float(self.headers.get(PAUSE, 0))
-        self.send_response(200)
+        self.send_response(int(self.headers.get(STATUS, 200)))
         self.send_header("content-type", content_type)
         self.send_header("content-length", str(sum(map(len, pieces))))
         self.end_headers()
