@@ -33,7 +33,7 @@ class StackView:
     reason: str = ""  # why it is not accepted
     applied: bool = False
     router_ready: bool = False
-    scheduling: str = "Off"  # spec.programScheduling.mode
+    scheduling: str = ""  # spec.programScheduling.mode, of a refused spec too; empty: it cannot be read
     programs: Mapping[Key, ProgramView] = field(default_factory=dict)
     capabilities: tuple[Capability, ...] = ()
 

@@ -117,7 +117,8 @@ class Schedulers:
         Raises:
             ClusterError: the pods could not be listed.
         """
-        stacks = {key for key, view in self._board.items() if view.accepted and view.scheduling != "Off"}
+        # A refused spec stops nothing: the router of the one before runs on, and its scheduler has something to say.
+        stacks = {key for key, view in self._board.items() if view.scheduling != "Off"}
         self._reports.keep_only(stacks)
         if not stacks:
             return

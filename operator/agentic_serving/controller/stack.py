@@ -115,7 +115,7 @@ class StackSteps:
             reason=why[1] if why and not accepted else "",
             applied=accepted and seen is not None and not work.problems,
             router_ready=seen is not None and seen.router_ready.holds,
-            scheduling=work.stack.spec.program_scheduling.mode if work.stack and accepted else "Off",
+            scheduling=work.stack.spec.program_scheduling.mode if work.stack else "",
             capabilities=plan.capabilities if plan else (),
             programs={
                 Key("AgentProgram", p.namespace, p.name): ProgramView(

@@ -268,6 +268,18 @@ async def test_where_scheduling_is_off_nobody_is_asked() -> None:
     assert world.condition(kinds.PROGRAM, "coding", "SignalsHealthy") == ("Unknown", "SchedulingOff")
 
 
+async def test_a_refused_stack_is_not_one_without_scheduling() -> None:
+    """Its router runs on as it was: nobody said Off, and its scheduler is still asked."""
+    refused = stack()
+    refused["spec"]["kvTierPolicyRef"] = {"name": "late"}
+    world = await world_with(Said(chat=report(attainment_percent=97.2)), coding(**TARGET), refused)
+    assert world.condition(kinds.STACK, "chat", "Accepted") == ("False", "PolicyNotFound")
+    assert world.condition(kinds.PROGRAM, "coding", "SignalsHealthy") == ("Unknown", "Pending")
+    await look(world)
+    assert world.condition(kinds.PROGRAM, "coding", "SignalsHealthy") == ("True", "Serving")
+    assert world.get(kinds.PROGRAM, "coding")["status"]["attainmentPercent"] == 97
+
+
 async def test_pods_that_only_start_are_not_asked() -> None:
     world = await World.with_objects(stack(), pages=Said())
     world.seed(router_pod(world, ready=False))
