@@ -113,6 +113,7 @@ class Flights:
         self._computed(flight)
         if self.known(flight):
             flight.first_s, flight.beside = now_s, flight.host.turns - 1
+            timed = timed and flight.uncached >= self._placing.timed_tokens
             flight.host.first_token(flight.uncached, flight.placed_s, now_s, timed=timed)
 
     def land(self, flight: Flight) -> None:

@@ -50,6 +50,11 @@ class Placing:
         self._policy = policy
         self._open = None
 
+    @property
+    def timed_tokens(self) -> int:
+        """Only prefills of several steps say how fast prefill is."""
+        return self._policy.prefill_tokens
+
     def changed(self) -> None:
         """Turns came to a replica or left it, or there are other replicas."""
         self._open = None

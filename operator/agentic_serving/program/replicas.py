@@ -7,8 +7,6 @@ __all__ = ["Decoding", "Replica"]
 
 #: Until prefills were timed: between a small model on one device and a large one on a node.
 _FIRST_TOKENS_PER_S = 15_000.0
-#: Only prefills of several steps say how fast prefill is.
-_TIMED_TOKENS = 16_384
 #: About the last 20 prefills count.
 _WEIGHT = 0.05
 
@@ -107,12 +105,16 @@ class Replica:
         self.prefills += 1
 
     def first_token(self, uncached_tokens: int, placed_s: float, now_s: float, *, timed: bool = True) -> None:
-        """A prompt is computed: how fast that was, if nothing else was computed in between."""
+        """A prompt is computed: how fast that was, if nothing else was computed in between.
+
+        Args:
+            timed: it tells how fast prefill is: when it came is known, and it was long.
+        """
         self.pending -= uncached_tokens
         self.prefills -= 1
         self.decoding += 1
         took_s = now_s - max(placed_s, self._prefilled_s)
-        if timed and uncached_tokens >= _TIMED_TOKENS and took_s > 0:
+        if timed and took_s > 0:
             self.tokens_per_s += _WEIGHT * (uncached_tokens / took_s - self.tokens_per_s)
         self._prefilled_s = now_s
 

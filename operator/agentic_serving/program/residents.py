@@ -1,21 +1,20 @@
 """Who needs what of each cache: tokens in use, and idle tokens by the chance that their session is back soon.
 
 A replica is full for newcomers when what its sessions will need again fills it, not when its cache has no free block: an
-engine's cache is always full. What counts falls with every second that a session stays away, in steps (`_AGES_S`), so
+engine's cache is always full. What counts falls with every second that a session stays away, in steps (`_AGES`), so
 that a change costs the same with any number of sessions.
 """
 
 from collections import Counter, deque
 from collections.abc import Callable
-from itertools import pairwise
 
 from agentic_serving.errors import Bug
 
 __all__ = ["Residents"]
 
-#: Seconds of absence at which a session's weight is looked up again; half as long again each time.
-_AGES_S = (0.0, 3.0, 7.0, 12.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0)
-_STEPS_S = tuple(high - low for low, high in pairwise(_AGES_S))
+#: Absences after which a session's weight is looked up again, in 120ths of the longest that counts (with `keep_s` at its
+#: default: seconds); half as long again each time.
+_AGES = (0, 3, 7, 12, 20, 30, 45, 60, 90, 120)
 
 #: (session, seconds of absence) → weight 0..1 and tokens that are still there; weight 0: forget it.
 Look = Callable[[str, float], tuple[float, int]]
@@ -31,15 +30,24 @@ class _Resident:
 
 
 class Residents:
-    """Sessions and the replica where each was last. Call `advance` before asking."""
+    """Sessions and the replica where each was last. Call `advance` before asking.
 
-    def __init__(self, look: Look) -> None:
+    Attributes:
+        ages_s: seconds of absence at which a weight is looked up; after the last, nothing is needed any more.
+    """
+
+    def __init__(self, look: Look, *, keep_s: float = 120.0) -> None:
         self._look = look
+        self.configure(keep_s)
         self._residents: dict[str, _Resident] = {}
         self._needed: dict[str, float] = {}
         self._count: Counter[str] = Counter()
         #: By step: (when it is over, session, serial). Equal lengths: the first to begin is the first to end.
-        self._timers: tuple[deque[tuple[float, str, int]], ...] = tuple(deque() for _ in _STEPS_S)
+        self._timers: tuple[deque[tuple[float, str, int]], ...] = tuple(deque() for _ in _AGES[1:])
+
+    def configure(self, keep_s: float) -> None:
+        """Absences that last longer do not count. Those that are under way take their next step as they would have."""
+        self.ages_s = tuple(keep_s * age / _AGES[-1] for age in _AGES)
 
     def __len__(self) -> int:
         return len(self._residents)
@@ -124,12 +132,16 @@ class Residents:
                 raise Bug(f"what sessions need of {replica} does not add up")
 
     def _age(self, session: str, found: _Resident, step: int, at_s: float) -> None:
-        weight, tokens = self._look(session, _AGES_S[step])
-        if weight <= 0 or step >= len(_STEPS_S):
+        if step >= len(self._timers):
+            self.forget(session)
+            return
+        weight, tokens = self._look(session, self.ages_s[step])
+        if weight <= 0:
             self.forget(session)
             return
         self._set(found, weight * tokens)
-        self._timers[step].append((at_s + _STEPS_S[step], session, found.serial))
+        over_s = at_s + self.ages_s[step + 1] - self.ages_s[step]
+        self._timers[step].append((over_s, session, found.serial))
 
     def _set(self, found: _Resident, needed: float) -> None:
         self._needed[found.replica] = self._needed.get(found.replica, 0.0) + needed - found.needed

@@ -37,7 +37,7 @@ class Scheduler:
         self.absence = Absence(self.policy)
         self.waiting = Waiting()
         self.service = Service() if service is None else service  # an empty one is false
-        self.residents = Residents(self._look)
+        self.residents = Residents(self._look, keep_s=self.policy.keep_s)
         self._placing = Placing(self.policy, self.ledger, self.residents)
         self._flights = Flights(self._placing, self.ledger, self.residents)
         self._warming = Warming(self.policy, self._placing, self._flights)
@@ -91,6 +91,7 @@ class Scheduler:
         """From now on; what waits and what is known stays."""
         self.policy = policy
         self.absence.configure(policy)
+        self.residents.configure(policy.keep_s)
         self._placing.configure(policy)
         self._warming.configure(policy)
 

@@ -86,6 +86,23 @@ def test_an_absence_is_looked_at_a_dozen_times_at_most_however_long_it_is() -> N
     assert len(residents) == 0
 
 
+def test_a_policy_for_faster_programs_looks_as_often_within_the_time_that_counts() -> None:
+    """Scaled to a fortieth: 3 s, within which every absence ends, are still nine looks."""
+    looked = Looked()
+    residents = Residents(looked, keep_s=3.0)
+    residents.use("a", "r0", 100)
+    residents.rest("a", 100.0)
+    residents.advance(102.9)
+    assert [round(away_s * 40) for _, away_s in looked.asked] == [0, 3, 7, 12, 20, 30, 45, 60, 90]
+    residents.advance(103.0)
+    assert len(residents) == 0
+    residents.configure(120.0)
+    residents.use("a", "r0", 100)
+    residents.rest("a", 200.0)
+    residents.advance(211.0)
+    assert residents.needed("r0") == 100.0
+
+
 def test_a_sum_that_is_wrong_is_found() -> None:
     residents = Residents(Looked())
     residents.use("a", "r0", 100)

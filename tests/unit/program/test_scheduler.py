@@ -356,6 +356,18 @@ def test_how_fast_prefill_is_comes_from_long_prompts_that_were_streamed() -> Non
     assert replica.tokens_per_s < before
 
 
+@pytest.mark.parametrize(("step_tokens", "learns"), [(2_048, True), (8_192, False)])
+def test_what_a_long_prompt_is_follows_the_engine_s_step(step_tokens: int, learns: bool) -> None:
+    d = Driver(1)
+    d.scheduler.configure(Policy.for_step(step_tokens))
+    replica = d.scheduler._placing.replicas["r0"]
+    before = replica.tokens_per_s
+    d.arrive("a.0", 6_000)
+    d.now_s += 100.0
+    d.first_token("a.0")
+    assert (replica.tokens_per_s < before) is learns
+
+
 # Switches
 
 

@@ -11,7 +11,6 @@ from bisect import bisect_right
 from collections.abc import Callable
 from operator import add
 
-from agentic_serving.program import residents as ages
 from agentic_serving.program.absence import Absence, _Away
 from agentic_serving.program.graph import SessionGraph, _Live
 from agentic_serving.program.holdings import Holdings
@@ -78,17 +77,18 @@ def remainder(ledger: Ledger, replica: str, held_tokens: int) -> None:
 
 def rest(residents: Residents, name: str, away: Away, now_s: float) -> None:
     """After `home`: what of that is needed again, as if time had passed here since its last turn."""
-    step = bisect_right(ages._AGES_S, max(0.0, now_s - away.since_s)) - 1
-    if name in residents._residents or step >= len(ages._STEPS_S):
+    ages_s = residents.ages_s
+    step = bisect_right(ages_s, max(0.0, now_s - away.since_s)) - 1
+    if name in residents._residents or step >= len(ages_s) - 1:
         return
     residents.use(name, away.replica, 0)
-    weight, tokens = residents._look(name, ages._AGES_S[step])
+    weight, tokens = residents._look(name, ages_s[step])
     if weight <= 0 or not tokens:
         residents.forget(name)
         return
     found = residents._residents[name]
     residents._set(found, weight * tokens)
-    over_s = min(away.since_s, now_s) + ages._AGES_S[step + 1]
+    over_s = min(away.since_s, now_s) + ages_s[step + 1]
     residents._timers[step].appendleft((over_s, name, found.serial))
 
 
