@@ -36,7 +36,7 @@ class Residents:
         ages_s: seconds of absence at which a weight is looked up; after the last, nothing is needed any more.
     """
 
-    def __init__(self, look: Look, *, keep_s: float = 120.0) -> None:
+    def __init__(self, look: Look, *, keep_s: float) -> None:
         self._look = look
         self.configure(keep_s)
         self._residents: dict[str, _Resident] = {}

@@ -5,7 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentic_serving.errors import Bug
+from agentic_serving.program.policy import Policy
 from agentic_serving.program.residents import Residents
+
+#: The default; absences are weighed at 0, 3, 7, 12 s and so on.
+KEEP_S = Policy().keep_s
 
 
 class Looked:
@@ -21,7 +25,7 @@ class Looked:
 
 
 def test_all_of_a_turn_is_needed_and_an_absence_counts_less_and_less() -> None:
-    residents = Residents(Looked())
+    residents = Residents(Looked(), keep_s=KEEP_S)
     residents.use("a", "r0", 250)
     residents.advance(1_000.0)
     assert (residents.needed("r0"), residents.home("a"), residents.own("a")) == (250.0, "r0", 250.0)
@@ -36,7 +40,7 @@ def test_all_of_a_turn_is_needed_and_an_absence_counts_less_and_less() -> None:
 
 
 def test_one_that_comes_back_is_not_aged_by_its_earlier_absence() -> None:
-    residents = Residents(Looked())
+    residents = Residents(Looked(), keep_s=KEEP_S)
     residents.use("a", "r0", 100)
     residents.rest("a", 0.0)
     residents.advance(2.0)
@@ -49,7 +53,7 @@ def test_one_that_comes_back_is_not_aged_by_its_earlier_absence() -> None:
 
 
 def test_a_session_is_at_its_last_replica_only() -> None:
-    residents = Residents(Looked())
+    residents = Residents(Looked(), keep_s=KEEP_S)
     residents.use("a", "r0", 100)
     residents.use("a", "r1", 130)
     assert [residents.needed(one) for one in ("r0", "r1")] == [0.0, 130.0]
@@ -57,7 +61,7 @@ def test_a_session_is_at_its_last_replica_only() -> None:
 
 
 def test_several_share_a_replica_and_what_one_needs_is_its_own() -> None:
-    residents = Residents(Looked())
+    residents = Residents(Looked(), keep_s=KEEP_S)
     for session, tokens in (("a", 100), ("b", 30)):
         residents.use(session, "r0", tokens)
     residents.forget("a")
@@ -67,7 +71,7 @@ def test_several_share_a_replica_and_what_one_needs_is_its_own() -> None:
 
 
 def test_a_replica_that_is_gone_takes_its_sessions_along() -> None:
-    residents = Residents(Looked())
+    residents = Residents(Looked(), keep_s=KEEP_S)
     residents.use("a", "r0", 100)
     residents.use("b", "r1", 70)
     residents.gone("r0")
@@ -78,7 +82,7 @@ def test_a_replica_that_is_gone_takes_its_sessions_along() -> None:
 
 def test_an_absence_is_looked_at_a_dozen_times_at_most_however_long_it_is() -> None:
     looked = Looked()
-    residents = Residents(lambda session, away_s: (looked(session, away_s)[0] * 0 + 1.0, 100))
+    residents = Residents(lambda session, away_s: (looked(session, away_s)[0] * 0 + 1.0, 100), keep_s=KEEP_S)
     residents.use("a", "r0", 100)
     residents.rest("a", 0.0)
     residents.advance(1e6)
@@ -104,7 +108,7 @@ def test_a_policy_for_faster_programs_looks_as_often_within_the_time_that_counts
 
 
 def test_a_sum_that_is_wrong_is_found() -> None:
-    residents = Residents(Looked())
+    residents = Residents(Looked(), keep_s=KEEP_S)
     residents.use("a", "r0", 100)
     residents._needed["r0"] = 7.0
     with pytest.raises(Bug, match="does not add up"):
@@ -123,7 +127,7 @@ def test_a_sum_that_is_wrong_is_found() -> None:
     )
 )
 def test_sums_add_up_whatever_happens(steps: list[tuple[str, int, int, int]]) -> None:
-    residents, now_s = Residents(Looked()), 0.0
+    residents, now_s = Residents(Looked(), keep_s=KEEP_S), 0.0
     for what, session, replica, amount in steps:
         residents.advance(now_s)
         match what:
